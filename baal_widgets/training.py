@@ -1,0 +1,64 @@
+"""Train until the loss is flat.
+
+An underfit model makes active learning worse than picking at random, an overfit one merely a little worse
+(Atighehchian et al. 2020, fig. 4), so the default goes on until there is nothing more to gain and says so when
+it had to stop earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+OptimizerOf = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a session trains its model each round, from the weights it was given.
+
+    `optimizer` builds one from the parameters (default: Adam at `lr`). Training stops when the mean loss of the
+    last `window` steps is below `enough` or less than `tolerance` (a share) under that of the window before,
+    not before `min_steps` and never after `max_steps`.
+    """
+
+    batch_size: int = 32
+    lr: float = 2e-3
+    min_steps: int = 100
+    max_steps: int = 400
+    window: int = 50
+    tolerance: float = 0.05
+    enough: float = 0.02
+    optimizer: OptimizerOf | None = None
+
+    def make_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        if self.optimizer is not None:
+            return self.optimizer(parameters)
+        return torch.optim.Adam(parameters, lr=self.lr)
+
+    def is_flat(self, losses: Sequence[float]) -> bool:
+        """Whether these losses, one a step, have stopped falling.
+
+        >>> training = Training(window=2, min_steps=4)
+        >>> training.is_flat([2.0, 1.0, 0.5, 0.25]), training.is_flat([2.0, 0.5, 0.5, 0.5, 0.5])
+        (False, True)
+        """
+        if len(losses) < max(self.min_steps, 2 * self.window):
+            return False
+        new = float(np.mean(losses[-self.window :]))
+        old = float(np.mean(losses[-2 * self.window : -self.window]))
+        return new < self.enough or new > old * (1 - self.tolerance)
+
+
+def until_flat(losses: Iterator[float], training: Training) -> Iterator[tuple[float, bool]]:
+    """Pass on losses, one a step, each with whether training may end here; end at the first such step."""
+    seen: list[float] = []
+    for loss in losses:
+        seen.append(loss)
+        flat = training.is_flat(seen)
+        yield loss, flat
+        if flat or len(seen) >= training.max_steps:
+            return

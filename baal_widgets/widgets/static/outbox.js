@@ -1,0 +1,96 @@
+// @ts-check
+// Answers on their way to the journal. Each is kept, here and in the browser's storage, until the kernel has
+// said that it is on disk; whatever may have been lost on the way is sent again under the same id.
+
+/** @typedef {{id: string, op: string, item?: number, value?: number, at: number}} Op */
+
+/** What the kernel knows with what is still on its way laid over it: item -> class index, -1 for skipped.
+ * @param {Record<string, number>} answers @param {Op[]} pending
+ */
+export function overlay(answers, pending) {
+  const seen = new Map(Object.entries(answers).map(([item, value]) => [Number(item), value]));
+  for (const op of pending) {
+    if (op.item === undefined) continue;
+    if (op.op === "label" && op.value !== undefined) seen.set(op.item, op.value);
+    if (op.op === "skip") seen.set(op.item, -1);
+  }
+  return seen;
+}
+
+/** An id no other operation has, in time order within this page. */
+export function newId() {
+  const random = crypto.getRandomValues(new Uint32Array(3));
+  return `${Date.now().toString(36)}-${Array.from(random, (part) => part.toString(36)).join("")}`;
+}
+
+export class Outbox {
+  /**
+   * @param {(message: object) => void} send  may throw when the kernel is gone
+   * @param {string} store  names the journal, so that answers find their way after a restart
+   * @param {Storage | undefined} storage
+   */
+  constructor(send, store, storage) {
+    this.send = send;
+    this.prefix = `baal-widgets:${store}:`;
+    this.storage = storage;
+    /** @type {Op[]} */
+    this.pending = this.kept();
+    this.lastSent = 0;
+    this.counter = 0;
+  }
+
+  /** @param {string} op @param {number=} item @param {number=} value */
+  add(op, item, value) {
+    const entry = { id: newId(), op, item, value, at: Date.now() + this.counter++ / 1e6 };
+    this.pending.push(entry);
+    this.keep(entry);
+    this.post([entry]);
+    return entry;
+  }
+
+  /** The kernel has these on disk, or will not have them. @param {string[]} ids */
+  done(ids) {
+    if (!ids.length) return;
+    const gone = new Set(ids);
+    this.pending = this.pending.filter((entry) => !gone.has(entry.id));
+    for (const id of ids) this.forget(id);
+  }
+
+  /** Send everything unanswered once more, in order. */
+  again() {
+    if (this.pending.length) this.post(this.pending);
+  }
+
+  /** Since when the oldest answer waits, in ms; 0 when none does. */
+  waiting() {
+    return this.pending.length ? Date.now() - this.pending[0].at : 0;
+  }
+
+  /** @param {Op[]} entries */
+  post(entries) {
+    this.lastSent = Date.now();
+    this.send({ kind: "ops", ops: entries });
+  }
+
+  /** @returns {Op[]} */
+  kept() {
+    const found = [];
+    try {
+      for (let i = 0; this.storage && i < this.storage.length; i++) {
+        const key = this.storage.key(i);
+        if (key?.startsWith(this.prefix)) found.push(JSON.parse(this.storage.getItem(key) ?? "null"));
+      }
+    } catch { /* storage is a convenience: private windows may refuse it */ }
+    return found.filter((entry) => entry?.id && entry?.op).sort((a, b) => a.at - b.at);
+  }
+
+  /** @param {Op} entry */
+  keep(entry) {
+    try { this.storage?.setItem(this.prefix + entry.id, JSON.stringify(entry)); } catch { /* as above */ }
+  }
+
+  /** @param {string} id */
+  forget(id) {
+    try { this.storage?.removeItem(this.prefix + id); } catch { /* as above */ }
+  }
+}
