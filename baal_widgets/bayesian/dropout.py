@@ -1,0 +1,107 @@
+"""MC-Dropout: dropout that stays on at prediction time (Gal and Ghahramani, ICML 2016)."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from functools import cache
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from baal_widgets.bayesian.common import BayesianModule
+
+_HOLDERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.TransformerDecoderLayer)
+
+
+class AlwaysOn:
+    """Mixed in before a layer's class: the layer believes that it is training, whatever mode it is set to.
+
+    The mode it was set to is kept, so the layer is bit for bit as before once its class is put back.
+    """
+
+    @property
+    def training(self) -> bool:
+        return True
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self.__dict__["training"] = mode
+
+
+@cache
+def always_on(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class of layers of some kind whose dropout does not stop."""
+    made = type(f"MC{kind.__name__}", (AlwaysOn, kind), {"__module__": __name__, "__doc__": kind.__doc__})
+    return made
+
+
+Dropout = always_on(nn.Dropout)
+Dropout2d = always_on(nn.Dropout2d)
+
+
+def stochastic_layers(module: nn.Module) -> list[str]:
+    """The names of the layers of a model that drop anything, `""` for the model itself.
+
+    Every kind of dropout layer counts, and the dropout between the layers of an RNN or on attention weights.
+    Calls of `torch.nn.functional.dropout` cannot be seen from outside and do not.
+    """
+    return [name for name, layer in module.named_modules() if _drops(layer)]
+
+
+def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
+    """Keep the dropout of a model on in `eval` mode too, and return it.
+
+    In place, as in Baal, unless told otherwise; `inplace=False` works on a copy. `unpatch_module` puts it back.
+    Warns when there is nothing to keep on.
+    """
+    module = module if inplace else copy.deepcopy(module)
+    found = [layer for layer in module.modules() if _drops(layer)]
+    if not found:
+        warnings.warn(
+            "No layer was modified by patch_module! The model has no dropout that is on: put nn.Dropout(0.5) before "
+            "its last linear layer.",
+            UserWarning,
+            stacklevel=2,
+        )
+    # A Transformer layer takes a fused path past its dropout unless it believes that it is training.
+    holders = [m for m in module.modules() if isinstance(m, _HOLDERS) and stochastic_layers(m)]
+    for layer in (*found, *holders):
+        if not isinstance(layer, AlwaysOn):
+            layer.__class__ = always_on(type(layer))
+    return module
+
+
+def unpatch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
+    """Undo `patch_module`: every layer is of its own class and in its own mode again."""
+    module = module if inplace else copy.deepcopy(module)
+    patched = [layer for layer in module.modules() if isinstance(layer, AlwaysOn)]
+    if not patched:
+        warnings.warn("No layer was modified by unpatch_module!", UserWarning, stacklevel=2)
+    for layer in patched:
+        # the second base of the class that `always_on` made
+        layer.__class__ = type(layer).__bases__[1]
+    return module
+
+
+class MCDropoutModule(BayesianModule):
+    """A model whose dropout stays on: each call is a draw from the approximate posterior.
+
+    The model that was given is left as it was, and shares its weights with this one. As a context manager the
+    draws end with the block.
+
+    >>> model = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5)).eval()
+    >>> with MCDropoutModule(model) as mc_model:
+    ...     _ = mc_model.eval()      # still stochastic
+    """
+
+    patching_function = staticmethod(patch_module)
+    unpatch_function = staticmethod(unpatch_module)
+
+
+def _drops(layer: nn.Module) -> bool:
+    if isinstance(layer, _DropoutNd):
+        return layer.p > 0
+    if isinstance(layer, nn.RNNBase):
+        return layer.dropout > 0 and layer.num_layers > 1
+    return isinstance(layer, nn.MultiheadAttention) and layer.dropout > 0
