@@ -32,8 +32,7 @@ class AlwaysOn:
 @cache
 def always_on(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of layers of some kind whose dropout does not stop."""
-    made = type(f"MC{kind.__name__}", (AlwaysOn, kind), {"__module__": __name__, "__doc__": kind.__doc__})
-    return made
+    return type(f"MC{kind.__name__}", (AlwaysOn, kind), {"__module__": __name__, "__doc__": kind.__doc__})
 
 
 Dropout = always_on(nn.Dropout)
@@ -68,7 +67,7 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
     holders = [m for m in module.modules() if isinstance(m, _HOLDERS) and stochastic_layers(m)]
     for layer in (*found, *holders):
         if not isinstance(layer, AlwaysOn):
-            layer.__class__ = always_on(type(layer))
+            layer.__class__ = always_on(type(layer))  # type: ignore[arg-type]  # classes are hashable
     return module
 
 

@@ -1,0 +1,166 @@
+"""Which items are labelled, since which step: the bookkeeping under every active learning dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Ints = npt.NDArray[np.int64]
+RandomSource = int | np.random.Generator | np.random.RandomState | None
+
+
+class SplittedDataset:
+    """A set of items of which some are labelled, each since an active learning step.
+
+    `labelled_map[item]` is 0 for an item of the pool and k for one labelled at step k. Positions in the labelled
+    set and in the pool follow the order of the items. Looking one up is O(1); the first after a change is O(n).
+    """
+
+    _labelled_cache: Ints | None
+    _pool_cache: Ints | None
+
+    def __init__(
+        self, n_items: int, labelled: Any = None, random_state: RandomSource = None, last_active_steps: int = -1
+    ) -> None:
+        if last_active_steps == 0 or last_active_steps < -1:
+            raise ValueError(f"Expected last_active_steps to be -1 (all) or from 1 on, got {last_active_steps}.")
+        self.last_active_steps = last_active_steps
+        self.random_state = as_generator(random_state)
+        self._map = np.zeros(n_items, np.int64) if labelled is None else as_map(labelled, n_items)
+        self._forget()
+
+    @property
+    def labelled_map(self) -> Ints:
+        """The step at which each item was labelled, 0 where it is not. A copy: change it by labelling."""
+        return self._map.copy()
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """Whether each item is labelled: the source of truth. A copy."""
+        return self._map > 0
+
+    @property
+    def current_al_step(self) -> int:
+        """The highest step so far."""
+        return int(self._map.max(initial=0))
+
+    @property
+    def n_labelled(self) -> int:
+        return len(self._all_labelled)
+
+    @property
+    def n_unlabelled(self) -> int:
+        return len(self._map) - len(self._all_labelled)
+
+    def is_labelled(self, item: int) -> bool:
+        """Whether an item, by its index in the whole dataset, is labelled."""
+        return bool(self._map[self._check(item, len(self._map), "item")] > 0)
+
+    def get_indices_for_active_step(self) -> list[int]:
+        """The labelled items of the last `last_active_steps` steps, of all where that is -1."""
+        return self._active.tolist()  # type: ignore[no-any-return]
+
+    def pool_to_dataset(self, index: Any) -> Any:
+        """The items at positions of the pool. A position gives an int, several a list."""
+        return self._translate(index, self._pool, "pool")
+
+    def labelled_to_dataset(self, index: Any) -> Any:
+        """The items at positions of the labelled set. A position gives an int, several a list."""
+        return self._translate(index, self._active, "labelled set")
+
+    def dataset_to_pool(self, item: Any) -> Any:
+        """The positions of items in the pool. Raises `ValueError` for one that is labelled."""
+        items, single = as_indices(item)
+        for one in items:
+            if self.is_labelled(one):
+                raise ValueError(f"Item {one} is labelled, so it has no place in the pool.")
+        places = np.searchsorted(self._pool, items).tolist()
+        return places[0] if single else places
+
+    _pool_to_oracle_index = pool_to_dataset
+    _labelled_to_oracle_index = labelled_to_dataset
+    _oracle_to_pool_index = dataset_to_pool
+
+    # Within
+
+    @property
+    def _all_labelled(self) -> Ints:
+        if self._labelled_cache is None:
+            self._labelled_cache = np.flatnonzero(self._map)
+        return self._labelled_cache
+
+    @property
+    def _active(self) -> Ints:
+        if self.last_active_steps == -1:
+            return self._all_labelled
+        items = self._all_labelled
+        return items[self._map[items] > self.current_al_step - self.last_active_steps]
+
+    @property
+    def _pool(self) -> Ints:
+        if self._pool_cache is None:
+            self._pool_cache = np.flatnonzero(self._map == 0)
+        return self._pool_cache
+
+    def _mark(self, items: Sequence[int], step: int) -> None:
+        self._map[list(items)] = step
+        self._forget()
+
+    def _forget(self) -> None:
+        """Every change of the map ends here, so no index can be older than the map."""
+        self._labelled_cache = None
+        self._pool_cache = None
+
+    def _translate(self, index: Any, items: Ints, where: str) -> Any:
+        places, single = as_indices(index)
+        found = [int(items[self._check(place, len(items), f"position of the {where}")]) for place in places]
+        return found[0] if single else found
+
+    @staticmethod
+    def _check(index: int, n: int, what: str) -> int:
+        (index,), _ = as_indices(index)
+        if not 0 <= index < n:
+            raise IndexError(f"Expected a {what} from 0 to {n - 1}, got {index}.")
+        return index
+
+
+def as_indices(index: Any) -> tuple[list[int], bool]:
+    """Python ints from an int, an array, a tensor or a list of such, and whether it was a single one.
+
+    Raises `TypeError` for anything else, truth values and floats among them.
+    """
+    if isinstance(index, torch.Tensor):
+        index = index.detach().cpu().numpy()
+    if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
+        return [int(index)], True
+    array = index if isinstance(index, np.ndarray) else np.asarray(list(index) if _is_listing(index) else index)
+    if array.size == 0 and array.ndim == 1:
+        return [], False
+    if array.ndim > 1 or not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"Expected whole numbers as indices, got {index!r}.")
+    return ([int(array)], True) if array.ndim == 0 else ([int(i) for i in array], False)
+
+
+def as_map(labelled: Any, n_items: int) -> Ints:
+    """A map of steps from what a user gives for `labelled`: one truth value or step for each item."""
+    array = labelled.detach().cpu().numpy() if isinstance(labelled, torch.Tensor) else np.asarray(labelled)
+    if array.shape != (n_items,):
+        raise ValueError(f"Expected labelled to hold a value for each of {n_items} items, got shape {array.shape}.")
+    if not (array.dtype == bool or np.issubdtype(array.dtype, np.integer)) or (array.astype(np.int64) < 0).any():
+        raise ValueError(f"Expected labelled to hold truth values or steps from 0 on, got {array.dtype}.")
+    return array.astype(np.int64)
+
+
+def as_generator(random_state: RandomSource) -> np.random.Generator:
+    """A generator from a seed, a generator or one of numpy's older random states."""
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.Generator(random_state._bit_generator)
+    return np.random.default_rng(random_state)
+
+
+def _is_listing(index: Any) -> bool:
+    return isinstance(index, (list, tuple, range, set, frozenset))

@@ -1,0 +1,334 @@
+"""Active learning over any torch dataset: the labelled items to train on, the pool to ask from."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from baal_widgets.active.dataset.base import RandomSource, SplittedDataset, as_indices, as_map
+
+
+def identity(item: Any) -> Any:
+    return item
+
+
+class ActiveLearningPool(Dataset[Any]):
+    """The items that are not labelled, at positions 0 to `len - 1`. A view: it follows every change."""
+
+    def __init__(self, owner: ActiveLearningDataset) -> None:
+        self._owner = owner
+
+    def __len__(self) -> int:
+        return self._owner.n_unlabelled
+
+    def __getitem__(self, index: int) -> Any:
+        owner = self._owner
+        return owner.make_unlabelled(owner.pool_dataset[owner.pool_to_dataset(_from_end(index, len(self)))])
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[place] for place in range(len(self)))
+
+
+class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
+    """A dataset split in a labelled part, which this is, and a pool.
+
+    `labelled` says what is labelled to begin with (a truth value or step for each item). `make_unlabelled` is
+    applied to items of the pool, to take the target off. `pool_specifics` are attributes of the dataset that
+    differ for the pool, such as a transform without augmentation. `random_state` governs `label_randomly`.
+    `last_active_steps` limits iteration to what was labelled in that many last steps (-1: all).
+
+    A dataset with a method `label(item, value)` is told each label. One without keeps its own targets, as in
+    research on a set whose labels are known. Indices are positions in the pool in `label`, as in Baal, and
+    indices of the whole dataset in `label_items`, `relabel` and `unlabel`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        labelled: Any = None,
+        make_unlabelled: Callable[[Any], Any] = identity,
+        random_state: RandomSource = None,
+        pool_specifics: Mapping[str, Any] | None = None,
+        last_active_steps: int = -1,
+    ) -> None:
+        self._dataset = dataset
+        self.make_unlabelled = make_unlabelled
+        self.pool_specifics = dict(pool_specifics or {})
+        self.can_label = self.check_dataset_can_label()
+        super().__init__(len(dataset), labelled, random_state, last_active_steps)  # type: ignore[arg-type]
+        self._pool_dataset = self._with_specifics()
+        self._warn_of_random_pool()
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._dataset[self.labelled_to_dataset(_from_end(index, len(self)))]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[place] for place in range(len(self)))
+
+    @property
+    def dataset(self) -> Dataset[Any]:
+        """The whole dataset, labelled or not, as it is trained on."""
+        return self._dataset
+
+    @property
+    def pool_dataset(self) -> Dataset[Any]:
+        """The whole dataset, labelled or not, with the `pool_specifics`."""
+        return self._pool_dataset
+
+    @property
+    def pool(self) -> ActiveLearningPool:
+        """The items that are not labelled."""
+        return ActiveLearningPool(self)
+
+    def get_raw(self, item: int) -> Any:
+        """An item by its index in the whole dataset."""
+        return self._dataset[self._check(item, len(self._map), "item")]
+
+    def check_dataset_can_label(self) -> bool:
+        """Whether the dataset takes labels: has a method `label(item, value)`."""
+        return callable(getattr(self._dataset, "label", None))
+
+    # Labelling
+
+    def label(self, index: Any, value: Any = None) -> None:
+        """Label items by their positions in the pool, all at once; one step.
+
+        Positions and values are single or lists of equal length. Nothing is changed when anything is wrong:
+        `IndexError` out of the pool, `TypeError` for what is no index, `ValueError` for one that comes twice, values
+        missing or of another number. A dataset that takes no labels warns of a value and keeps its own.
+        """
+        places, single = as_indices(index)
+        items = self.pool_to_dataset(places)
+        self.label_items(items, [value] if single and value is not None else value)
+
+    def label_items(self, items: Any, values: Any = None, step: int | None = None) -> None:
+        """Label items of the pool by their indices in the whole dataset, as one new step or at the given one."""
+        chosen, _ = as_indices(items)
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"An item comes more than once in {_few(chosen)}.")
+        for item in chosen:
+            if self.is_labelled(item):
+                raise ValueError(f"Item {item} is labelled already: relabel(item, value) changes a label.")
+        if step is not None and step < 1:
+            raise ValueError(f"Expected a step from 1 on, got {step}.")
+        told = self._check_values(values, len(chosen))
+        if not chosen:
+            return
+        if told is not None:
+            self._tell(chosen, told)
+        self._mark(chosen, self.current_al_step + 1 if step is None else step)
+
+    def relabel(self, items: Any, value: Any) -> None:
+        """Change the label of labelled items, by their indices in the whole dataset. Their steps stay."""
+        chosen, single = as_indices(items)
+        self._check_labelled(chosen)
+        told = self._check_values([value] if single else value, len(chosen))
+        if told is not None:
+            self._tell(chosen, told)
+
+    def unlabel(self, items: Any) -> None:
+        """Put labelled items back into the pool, by their indices in the whole dataset.
+
+        A dataset with a method `unlabel(item)` is told.
+        """
+        chosen, _ = as_indices(items)
+        self._check_labelled(chosen)
+        forget = getattr(self._dataset, "unlabel", None)
+        if callable(forget):
+            for item in chosen:
+                forget(item)
+        self._mark(chosen, 0)
+
+    def label_randomly(self, n: int = 1) -> None:
+        """Label `n` items of the pool picked at random, with the dataset's own targets; fewer when the pool is
+        smaller. One step. Raises `ValueError` where the dataset waits for labels: it has none to offer."""
+        if self.can_label:
+            raise ValueError(
+                "The dataset waits for labels, so items cannot be labelled without one. Give the labels with "
+                "label(index, value), or set can_label = False where its own targets are known and right."
+            )
+        picked = self.random_state.choice(self._pool, min(int(n), self.n_unlabelled), replace=False)
+        self.label_items(np.sort(picked))
+
+    def reset_labelled(self) -> None:
+        """Put everything back into the pool."""
+        self._map = np.zeros_like(self._map)
+        self._forget()
+
+    reset_labeled = reset_labelled
+
+    def hold_labels_in(self, holder: Callable[[Dataset[Any]], Any]) -> None:
+        """Put a dataset that takes labels around one that does not: `holder(dataset)`."""
+        self._dataset = holder(self._dataset)
+        self._pool_dataset = holder(self._pool_dataset)
+        self.can_label = self.check_dataset_can_label()
+
+    # Saving
+
+    def state_dict(self) -> dict[str, Any]:
+        """The split, the labels where the dataset shows them (`targets` or `lbls`) and the random state, as
+        copies in plain types: `torch.load(weights_only=True)` reads what `torch.save` makes of it."""
+        targets = self._targets()
+        return {
+            "labelled": torch.from_numpy(self.labelled_map),
+            "random_state": _plain(self.random_state.bit_generator.state),
+            "targets": None if targets is None else {item: targets[item] for item in self._all_labelled.tolist()},
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go back to a state, Baal's own kind included. Nothing changes when it does not fit (`ValueError`)."""
+        restored = as_map(state_dict["labelled"], len(self._map))
+        targets, random_state = state_dict.get("targets"), state_dict.get("random_state")
+        if isinstance(random_state, np.random.RandomState):
+            self.random_state = np.random.Generator(random_state._bit_generator)
+        elif random_state is not None:
+            generator = np.random.Generator(getattr(np.random, random_state["bit_generator"])())
+            generator.bit_generator.state = random_state
+            self.random_state = generator
+        if targets and self.can_label:
+            self._tell(list(targets), list(targets.values()))
+        self._map = restored
+        self._forget()
+
+    # Within
+
+    def _check_labelled(self, items: Sequence[int]) -> None:
+        for item in items:
+            if not self.is_labelled(item):
+                raise ValueError(f"Item {item} is not labelled: label_items(item, value) labels it.")
+
+    def _check_values(self, values: Any, n: int) -> list[Any] | None:
+        """As many values as there are items, or `None` where none are to be told."""
+        if values is None:
+            if self.can_label:
+                raise ValueError(
+                    "The dataset takes labels, so each item needs one: label(index, value). In research on known "
+                    "labels, set can_label = False."
+                )
+            return None
+        told = list(values) if hasattr(values, "__len__") and not isinstance(values, (str, Mapping)) else [values]
+        if len(told) != n:
+            raise ValueError(f"Expected a label for each of {n} items, got {len(told)}.")
+        if all(value is None for value in told):
+            return self._check_values(None, n)
+        if not self.can_label:
+            warnings.warn(
+                "The dataset has no method label(item, value), so the values are ignored and its own targets stay.",
+                UserWarning,
+                stacklevel=4,
+            )
+            return None
+        return told
+
+    def _tell(self, items: Sequence[int], values: Sequence[Any]) -> None:
+        """Hand labels to the dataset; when it refuses one, give those before it their old labels back."""
+        targets = self._targets()
+        before = None if targets is None else [targets[item] for item in items]
+        for place, (item, value) in enumerate(zip(items, values, strict=True)):
+            try:
+                self._dataset.label(item, value)  # type: ignore[attr-defined]
+            except Exception:
+                for done in range(place if before is not None else 0):
+                    self._restore(items[done], before[done] if before is not None else None)
+                raise
+
+    def _restore(self, item: int, value: Any) -> None:
+        targets = self._targets()
+        if targets is None:
+            return
+        if value is None and isinstance(targets, dict):
+            targets.pop(item, None)
+        else:
+            targets[item] = value
+
+    def _targets(self) -> Any:
+        """The labels that the dataset holds, by item, where it shows them."""
+        for name in ("targets", "lbls"):
+            targets = getattr(self._dataset, name, None)
+            if targets is not None and hasattr(targets, "__getitem__") and self.can_label:
+                return _Defaulting(targets) if isinstance(targets, dict) else targets
+        return None
+
+    def _with_specifics(self) -> Dataset[Any]:
+        if not self.pool_specifics:
+            return self._dataset
+        view = copy.copy(self._dataset)
+        for name, value in self.pool_specifics.items():
+            if not hasattr(view, name):
+                raise ValueError(f"{type(view).__name__} has no attribute {name!r} to set for the pool.")
+            setattr(view, name, value)
+        return view
+
+    def _warn_of_random_pool(self) -> None:
+        if not self.n_unlabelled:
+            return
+        item = int(self._pool[0])
+        if not _same(self._pool_dataset[item], self._pool_dataset[item]):
+            warnings.warn(
+                "Two reads of the same pool item differ: data augmentation is not disabled in the pool, and will be "
+                "taken for uncertainty. Give pool_specifics={'transform': test_transform}.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+class _Defaulting(dict[Any, Any]):
+    """A view of a dict of labels: `None` for items without one; writes go to the dict itself."""
+
+    def __init__(self, targets: dict[Any, Any]) -> None:
+        super().__init__(targets)
+        self._own = targets
+
+    def __missing__(self, item: Any) -> None:
+        return None
+
+    def __setitem__(self, item: Any, value: Any) -> None:
+        self._own[item] = value
+
+    def pop(self, item: Any, *default: Any) -> Any:
+        return self._own.pop(item, *default)
+
+
+def _from_end(index: Any, n: int) -> int:
+    """A position as given to `[]`, where negative ones count from the end."""
+    (place,), _ = as_indices(index)
+    if not -n <= place < n:
+        raise IndexError(f"Position {place} of {n}.")
+    return place % n
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.shape == other.shape and bool(torch.equal(one, other))
+    if isinstance(one, np.ndarray):
+        return bool(np.array_equal(one, other))
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+    try:
+        return bool(one == other) or one != one  # noqa: PLR0124  a NaN target is not random
+    except Exception:
+        return True
+
+
+def _plain(state: Any) -> Any:
+    """A bit generator's state in types that a safe loader knows."""
+    if isinstance(state, Mapping):
+        return {key: _plain(value) for key, value in state.items()}
+    if isinstance(state, np.ndarray):
+        return state.tolist()
+    return int(state) if isinstance(state, np.integer) else state
+
+
+def _few(items: Sequence[int]) -> str:
+    return str(list(items)) if len(items) <= 10 else f"[{', '.join(map(str, items[:10]))}, ...]"
