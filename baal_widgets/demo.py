@@ -62,8 +62,8 @@ def load_demo() -> Demo:
     and boots. The test set holds fifty of each. Finding the rare ones is what active learning is for.
     Source: Fashion-MNIST (Xiao et al. 2017), MIT licence, Zalando SE.
     """
-    with as_file(files("baal_widgets") / "data" / "fashion_mnist_demo.npz") as path:
-        with np.load(path, allow_pickle=False) as data:
-            oracle = data["pool_targets"].astype(int).tolist()
-            test = ImageArray(data["test"], data["test_targets"].astype(np.int64))
-            return Demo(ImageArray(data["pool"]), test, list(CLASSES), oracle)
+    packed = files("baal_widgets") / "data" / "fashion_mnist_demo.npz"
+    with as_file(packed) as path, np.load(path, allow_pickle=False) as data:
+        oracle = data["pool_targets"].astype(int).tolist()
+        test = ImageArray(data["test"], data["test_targets"].astype(np.int64))
+        return Demo(ImageArray(data["pool"]), test, list(CLASSES), oracle)

@@ -123,4 +123,5 @@ def _walk(root: Path) -> list[Path]:
 def _progress(paths: list[Path], title: str) -> Iterable[Path]:
     from tqdm import tqdm
 
-    return tqdm(paths, title, disable=True if len(paths) < 500 else None, leave=False)
+    shown: Iterable[Path] = tqdm(paths, title, disable=True if len(paths) < 500 else None, leave=False)
+    return shown

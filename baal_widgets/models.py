@@ -56,6 +56,8 @@ def replace_head(model: nn.Module, n_classes: int, *, dropout: float = 0.5) -> n
     name, last = linear[-1]
     parent, _, child = name.rpartition(".")
     setattr(
-        model.get_submodule(parent), child, nn.Sequential(nn.Dropout(dropout), nn.Linear(last.in_features, n_classes))
+        model.get_submodule(parent),
+        child,
+        nn.Sequential(nn.Dropout(dropout), nn.Linear(last.in_features, n_classes)),
     )
     return model

@@ -13,9 +13,9 @@ import traitlets
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
+from baal_widgets.checks import check_class, check_classes, check_item
 from baal_widgets.images import to_image
 from baal_widgets.journal import Draft, Journal, State
-from baal_widgets.checks import check_class, check_classes, check_item
 from baal_widgets.widgets.modules import join_modules, read_static
 from baal_widgets.widgets.thumbnails import encode
 

@@ -172,7 +172,11 @@ class Labeller(ipywidgets.VBox):
 
 def summary(told: dict[str, Any]) -> str:
     """Where the labelling stands, in a line."""
-    parts = [f"{told['n_labelled']:,} labelled", f"{told['n_skipped']:,} skipped", f"{told['n_pool']:,} in the pool"]
+    parts = [
+        f"{told['n_labelled']:,} labelled",
+        f"{told['n_skipped']:,} skipped",
+        f"{told['n_pool']:,} in the pool",
+    ]
     behind = told["model_behind_by"]
     if told["round"] and behind:
         parts.append(f"the model is {behind} label{'s' * (behind != 1)} behind")

@@ -1,0 +1,183 @@
+"""The `baal-widgets` command: label the demo data or a folder of images in JupyterLab, export and verify labels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+NOTEBOOK = "01_label_images.ipynb"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status. Errors that a user can mend are one line, without a traceback."""
+    parser = _parser()
+    told = parser.parse_args(arguments)
+    try:
+        return int(told.run(told) or 0)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"baal-widgets: {error}", file=sys.stderr)
+        return 1
+
+
+def demo(told: argparse.Namespace) -> int:
+    """Copy the labelling notebook to a folder of its own, unless it is there already, and open it."""
+    folder = Path(told.dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / NOTEBOOK
+    if target.exists():
+        print(f"Going on with {target}")
+    else:
+        shutil.copyfile(shipped_notebook(), target)
+        print(f"Made {target}")
+    return open_lab(target, told)
+
+
+def label(told: argparse.Namespace) -> int:
+    """Write a notebook that labels a folder of images, unless it is there already, and open it."""
+    from baal_widgets.checks import check_classes
+    from baal_widgets.images import find_images
+
+    classes = check_classes([name.strip() for name in told.classes.split(",") if name.strip()])
+    images = Path(told.folder).expanduser().resolve()
+    good, bad = find_images(images)
+    for reason in bad.values():
+        print(f"Left out: {reason}", file=sys.stderr)
+    print(f"{len(good)} images in {images}")
+    folder = Path(told.dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"label-{images.name}.ipynb"
+    if target.exists():
+        print(f"Going on with {target}")
+    else:
+        notebook = labelling_notebook(images, list(classes), told.backbone)
+        target.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+        print(f"Made {target}")
+    return open_lab(target, told)
+
+
+def export(told: argparse.Namespace) -> int:
+    """Write the labels of a journal to a file."""
+    from baal_widgets.journal import Journal, fold
+    from baal_widgets.journal.exchange import write_labels
+
+    journal = Journal(_existing(told.journal))
+    events = journal.events()
+    journal.close()
+    keys = {event.item: event.key for event in events if event.item is not None}
+    rows = [
+        {"item": i, "key": keys[i], "label": a.value, "annotator": a.annotator, "round": a.round}
+        for i, a in sorted(fold(events).answers.items())
+        if a.value is not None
+    ]
+    print(f"{len(rows)} labels in {write_labels(rows, told.file)}")
+    return 0
+
+
+def verify(told: argparse.Namespace) -> int:
+    """Check every link of a journal's hash chain."""
+    from baal_widgets.journal import Journal
+
+    journal = Journal(_existing(told.journal))
+    print(f"{told.journal}: {journal.verify()} facts, each as it was written")
+    journal.close()
+    return 0
+
+
+def open_lab(notebook: Path, told: argparse.Namespace) -> int:
+    """JupyterLab on a notebook, in this process, until it is stopped."""
+    try:
+        from jupyterlab.labapp import LabApp
+    except ModuleNotFoundError:
+        raise RuntimeError("JupyterLab is not installed: pip install 'baal-widgets[widgets]'.") from None
+    options = [str(notebook.resolve()), f"--ServerApp.root_dir={notebook.resolve().parent}"]
+    options += ["--no-browser"] if told.no_browser else []
+    print("Opening JupyterLab. Run the cells with Run > Run All Cells; stop the server here with Ctrl+C.", flush=True)
+    LabApp.launch_instance([*options, *told.jupyter])
+    return 0
+
+
+def shipped_notebook() -> Path:
+    """The labelling notebook: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parent
+    places = [package / "notebooks" / NOTEBOOK, package.parent / "notebooks" / NOTEBOOK]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"{NOTEBOOK} is not where it should be, {places[0]}: install baal-widgets anew.")
+    return found
+
+
+def labelling_notebook(images: Path, classes: list[str], backbone: str | None) -> dict[str, Any]:
+    """A notebook with one session over a folder and its labeller."""
+    model = "None" if backbone is None else f"torchvision_backbone({backbone!r}, {len(classes)})"
+    imports = "" if backbone is None else "from baal_widgets.models import torchvision_backbone\n"
+    cells = [
+        (
+            "markdown",
+            f"# Label {images.name}\n\nRun both cells (`Run > Run All Cells`), then label: keys `1` to `0`.",
+        ),
+        (
+            "code",
+            "from baal_widgets import Labeller, LabellingSession\n"
+            f"{imports}\n"
+            "session = LabellingSession(\n"
+            f"    {str(images)!r},\n"
+            f"    model={model},\n"
+            f"    classes={classes!r},\n"
+            f"    journal={f'label-{images.name}.db'!r},\n"
+            ")\n"
+            "Labeller(session)",
+        ),
+        ("code", f"session.export({f'label-{images.name}.csv'!r})"),
+    ]
+    return {
+        "cells": [
+            {"cell_type": kind, "id": f"cell-{place}", "metadata": {}, "source": source}
+            | ({"execution_count": None, "outputs": []} if kind == "code" else {})
+            for place, (kind, source) in enumerate(cells)
+        ],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+def _existing(place: str) -> str:
+    if "://" not in place and not Path(place).expanduser().is_file():
+        raise FileNotFoundError(f"No journal at {place}.")
+    return place
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="baal-widgets", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(run: Any, lab: bool) -> argparse.ArgumentParser:
+        made = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
+        made.set_defaults(run=run)
+        if lab:
+            made.add_argument("--dir", default=".", help="where the notebook and the labels go (default: here)")
+            made.add_argument("--no-browser", action="store_true", help="only print the address")
+            made.add_argument(
+                "--jupyter", nargs=argparse.REMAINDER, default=[], help="further options for JupyterLab, last"
+            )
+        return made
+
+    add(demo, lab=True)
+    labelling = add(label, lab=True)
+    labelling.add_argument("folder", help="the folder of images; its subfolders too")
+    labelling.add_argument("--classes", required=True, help="class names, with commas between")
+    labelling.add_argument("--backbone", help="a torchvision model to start from (downloads its weights once)")
+    exporting = add(export, lab=False)
+    exporting.add_argument("journal")
+    exporting.add_argument("file", help="a .csv or .jsonl file")
+    add(verify, lab=False).add_argument("journal")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""One lesson: train on a snapshot of the labels, measure on the test set, score the pool."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from baal_widgets import metrics
+from baal_widgets.active.heuristics import AbstractHeuristic, Random
+from baal_widgets.active.scores import to_probabilities
+from baal_widgets.bayesian.dropout import MCDropoutModule, stochastic_layers
+from baal_widgets.jobs import Job
+from baal_widgets.models import small_cnn
+from baal_widgets.modelwrapper import ModelWrapper
+from baal_widgets.sources import Inputs, Source, input_of, target_of
+from baal_widgets.training import Training, until_flat
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the model learned from a snapshot: measures, and the pool ranked by it, most wanted first."""
+
+    metrics: dict[str, Any]
+    items: tuple[int, ...]
+    scores: tuple[float | None, ...]
+
+
+class Learner:
+    """The model of a session, and how it learns. Holds no labels: each lesson is given its own.
+
+    Every lesson starts from the weights the model came with, so what it knows depends on the labels and the
+    seed alone, not on the way there (Gal et al. 2017).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        model: nn.Module | ModelWrapper | None,
+        *,
+        n_classes: int,
+        test_set: Dataset[Any] | None,
+        heuristic: AbstractHeuristic,
+        iterations: int,
+        training: Training,
+        device: str | None,
+        seed: int,
+    ) -> None:
+        self.source, self.test_set, self.heuristic = source, test_set, heuristic
+        self.iterations, self.training, self.n_classes, self.seed = iterations, training, n_classes, seed
+        if isinstance(model, ModelWrapper):
+            wrapper = model
+        else:
+            wrapper = ModelWrapper(
+                default_model(source, n_classes, seed) if model is None else model,
+                nn.CrossEntropyLoss(),
+                device=device,
+            )
+        if not stochastic_layers(wrapper.model):
+            raise ValueError(
+                f"{type(wrapper.model).__name__} has no dropout that is on, so MC-Dropout cannot tell what it is "
+                "unsure of. Put nn.Dropout(0.5) before its last linear layer, or pass no model to use a small CNN."
+            )
+        self.wrapper = wrapper
+        self.predictor = ModelWrapper(MCDropoutModule(wrapper.model), device=device)
+        self._initial = copy.deepcopy(wrapper.model.state_dict())
+        self._test_targets: npt.NDArray[np.int64] | None = None
+
+    def learn(self, targets: Mapping[int, int], candidates: Sequence[int], round_: int, job: Job[Any]) -> Lesson:
+        """Train on `{item: class index}` and rank the `candidates`. Reports to `job` batch by batch.
+
+        The global random state of torch is put back afterwards.
+        """
+        began = time.perf_counter()
+        with _seeded(self.seed, round_, self.wrapper.device):
+            job.report("train", 0.0, f"training on {len(targets)} labels")
+            self.wrapper.load_state_dict(self._initial)
+            losses, converged = self._train(targets, job)
+            told: dict[str, Any] = {
+                "round": round_,
+                "n_labelled": len(targets),
+                "loss": round(float(np.mean(losses[-self.training.window :])), 6),
+                "steps": len(losses),
+                "converged": converged,
+                "losses": [round(float(part.mean()), 4) for part in np.array_split(losses, min(len(losses), 60))],
+            }
+            if self.test_set is not None:
+                told |= self._test(self.test_set, job)
+            items, scores = self._rank(candidates, job)
+        told["uncertainty"] = _mean(scores)
+        told["seconds"] = round(time.perf_counter() - began, 2)
+        return Lesson(told, items, scores)
+
+    def _train(self, targets: Mapping[int, int], job: Job[Any]) -> tuple[list[float], bool]:
+        training, losses, flat = self.training, list[float](), False
+        steps = self.wrapper.training_steps(
+            self.source.examples(targets),
+            optimizer=training.make_optimizer(self.wrapper.get_params()),
+            batch_size=training.batch_size,
+            epoch=training.max_steps,  # an epoch has at least one step
+        )
+        for loss, is_flat in until_flat(steps, training):
+            flat = is_flat
+            if not np.isfinite(loss):
+                raise FloatingPointError(
+                    f"The loss became {loss} at step {len(losses) + 1}. Labels are untouched; try a lower "
+                    "learning rate: LabellingSession(..., training=Training(lr=1e-4))."
+                )
+            losses.append(loss)
+            share = len(losses) / training.max_steps
+            job.report("train", 0.8 * share, f"step {len(losses)}, loss {loss:.3f}")
+        return losses, flat
+
+    def _test(self, test_set: Dataset[Any], job: Job[Any]) -> dict[str, Any]:
+        if self._test_targets is None:
+            self._test_targets = np.array([int(target_of(example)) for example in each(test_set)])
+        parts = list(self._draws(Inputs(test_set), len(self._test_targets), job, "test", 0.8))
+        mean = np.concatenate([to_probabilities(part).mean(axis=-1) for part in parts])
+        if mean.ndim != 2 or mean.shape[1] != self.n_classes:
+            raise ValueError(
+                f"The model gives outputs shaped {mean.shape[1:]} for an image; expected ({self.n_classes},): "
+                "one output for each class."
+            )
+        bins = metrics.calibration_bins(mean, self._test_targets, n_bins=10)
+        return {
+            "n_test": len(mean),
+            "accuracy": float(metrics.accuracy(mean, self._test_targets)),
+            "nll": float(metrics.nll(mean, self._test_targets)),
+            "brier": float(metrics.brier(mean, self._test_targets)),
+            "ece": float(metrics.ece(mean, self._test_targets, n_bins=10)),
+            "reliability": {
+                "count": [int(n) for n in bins.count],
+                "confidence": [_finite(x) for x in bins.confidence],
+                "accuracy": [_finite(x) for x in bins.accuracy],
+            },
+        }
+
+    def _rank(self, candidates: Sequence[int], job: Job[Any]) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
+        if not candidates:
+            return (), ()
+        if isinstance(self.heuristic, Random):  # nothing to predict for
+            scores = self.heuristic.scores(np.zeros((len(candidates), 1, 1)))
+        else:
+            draws = self._draws(self.source.inputs(candidates), len(candidates), job, "score", 0.9)
+            scores = self.heuristic.scores(draws)
+        order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
+        return tuple(int(candidates[i]) for i in order), tuple(_finite(scores[i]) for i in order)
+
+    def _draws(self, inputs: Inputs, n: int, job: Job[Any], phase: str, base: float) -> Iterator[Floats]:
+        """Predictions `[batch, class, draw]`, batch by batch, reporting a tenth of the whole job."""
+        size, seen = max(self.training.batch_size, 64), 0
+        for part in self.predictor.predict_on_dataset_generator(inputs, batch_size=size, iterations=self.iterations):
+            yield part
+            seen += len(part)
+            job.report(phase, base + 0.1 * seen / n, f"{seen} of {n} images")
+
+
+def default_model(source: Source, n_classes: int, seed: int) -> nn.Module:
+    """A small CNN for the images of a dataset, its weights drawn from the seed."""
+    shape = np.shape(input_of(source.dataset.pool_dataset[0]))
+    if len(shape) != 3:
+        raise ValueError(
+            f"The items of the dataset are shaped {shape}; the built-in CNN takes images [channel, height, width]. "
+            "Pass a model of your own."
+        )
+    with _seeded(seed, 0, torch.device("cpu")):
+        return small_cnn(n_classes, channels=shape[0], side=(shape[1], shape[2]))
+
+
+def each(dataset: Dataset[Any]) -> Iterator[Any]:
+    """The items of a map-style dataset, by index: not every dataset stops iterating by itself."""
+    return (dataset[place] for place in range(len(dataset)))  # type: ignore[arg-type]
+
+
+@contextmanager
+def _seeded(seed: int, round_: int, device: torch.device) -> Iterator[None]:
+    """Torch's randomness (dropout, shuffling) from the seed and the round; put back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(np.random.SeedSequence([seed, round_]).generate_state(1)[0]))
+        yield
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    finite = [score for score in scores if score is not None]
+    return _finite(np.mean(finite)) if finite else None
+
+
+def _finite(number: float | np.floating[Any]) -> float | None:
+    return float(number) if np.isfinite(number) else None

@@ -1,0 +1,159 @@
+"""What a session labels: an active learning dataset with stable names and pictures for its items."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, Subset
+from torchvision.transforms import v2
+
+from baal_widgets.active.dataset import ActiveLearningDataset
+from baal_widgets.active.file_dataset import FileDataset
+from baal_widgets.images import find_images, open_image, to_image
+
+MODEL_SIDE = 64  # pixels a side, for the model over a folder of images
+DECODED_KEPT = 20_000  # images of that size kept decoded: at most 250 MB
+
+
+class Annotated(Dataset[tuple[Any, int]]):
+    """A dataset with room for labels given by hand: item -> (input, class index, or -1 where none is known)."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+        self.targets: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset does not promise a length
+
+    def __getitem__(self, item: int) -> tuple[Any, int]:
+        return input_of(self.dataset[item]), self.targets.get(item, -1)
+
+    def label(self, item: int, value: int) -> None:
+        self.targets[item] = int(value)
+
+    def unlabel(self, item: int) -> None:
+        self.targets.pop(item, None)
+
+
+class Examples(Dataset[tuple[Any, int]]):
+    """A snapshot to train on: the inputs of some items with targets that no later click changes."""
+
+    def __init__(self, dataset: Dataset[Any], targets: Mapping[int, int]) -> None:
+        self.dataset = dataset
+        self.items = sorted(targets)
+        self.targets = [targets[item] for item in self.items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: int) -> tuple[Any, int]:
+        return input_of(self.dataset[self.items[place]]), self.targets[place]
+
+
+class Inputs(Dataset[Any]):
+    """The inputs alone: no target reaches the model that scores the pool."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, place: int) -> Any:
+        return input_of(self.dataset[place])
+
+
+@dataclass(frozen=True)
+class Source:
+    """The dataset, a stable key for each item, the targets of those that were labelled before, and the files to
+    show where there are any."""
+
+    dataset: ActiveLearningDataset
+    keys: tuple[str, ...]
+    given: Mapping[int, int] = field(default_factory=dict)
+    files: tuple[Path, ...] | None = None
+
+    def picture(self, item: int) -> Image.Image:
+        if self.files is not None:
+            return open_image(self.files[item])
+        return to_image(input_of(self.dataset.pool_dataset[item]))
+
+    def examples(self, targets: Mapping[int, int]) -> Examples:
+        """What to train on, through the dataset's own (training) transform."""
+        return Examples(self.dataset.dataset, targets)
+
+    def inputs(self, items: Sequence[int]) -> Inputs:
+        """What to predict on, as the pool sees it (`pool_specifics`: no augmentation)."""
+        return Inputs(Subset(self.dataset.pool_dataset, list(items)))
+
+    def put(self, answers: Mapping[int, int | None], step: int) -> None:
+        """Bring the dataset in step with the journal: a class index labels or relabels, `None` unlabels."""
+        fresh = {i: y for i, y in answers.items() if y is not None and not self.dataset.is_labelled(i)}
+        if fresh:
+            self.dataset.label_items(list(fresh), list(fresh.values()), step=step)
+        for item, target in answers.items():
+            if target is None:
+                if self.dataset.is_labelled(item):
+                    self.dataset.unlabel(item)
+            elif item not in fresh:
+                self.dataset.relabel(item, target)
+
+
+def open_source(dataset: ActiveLearningDataset | Dataset[Any] | str | os.PathLike[str]) -> Source:
+    """What a session was given, made ready: a folder's files, a torch dataset or an `ActiveLearningDataset`."""
+    if isinstance(dataset, (str, os.PathLike)):
+        return _open_folder(dataset)
+    if not isinstance(dataset, ActiveLearningDataset):
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise TypeError(
+                f"Expected an ActiveLearningDataset, a torch dataset or a folder, got {type(dataset).__name__}. "
+                "A dataset needs a length and items: __len__ and __getitem__."
+            )
+        labelled = dataset if callable(getattr(dataset, "label", None)) else Annotated(dataset)
+        dataset = ActiveLearningDataset(labelled)
+    given = _given_targets(dataset)
+    if not dataset.can_label:
+        dataset.hold_labels_in(Annotated)
+    files = getattr(dataset.dataset, "files", None)
+    names = None if files is None else tuple(Path(file) for file in files)
+    return Source(dataset, tuple(str(item) for item in range(dataset.n_labelled + dataset.n_unlabelled)), given, names)
+
+
+def _given_targets(dataset: ActiveLearningDataset) -> dict[int, int]:
+    """The targets of the items that are labelled. Reads each of them."""
+    items = np.flatnonzero(dataset.labelled).tolist()
+    return {item: int(target_of(dataset.get_raw(item))) for item in items}
+
+
+def input_of(item: Any) -> Any:
+    """The input of a dataset's item, which is a pair with its target or the input alone."""
+    return item[0] if isinstance(item, (tuple, list)) else item
+
+
+def target_of(item: Any) -> Any:
+    if isinstance(item, (tuple, list)) and len(item) > 1:
+        return item[1]
+    raise ValueError(f"Expected items (input, target), got {type(item).__name__} without a target.")
+
+
+def _open_folder(folder: str | os.PathLike[str]) -> Source:
+    files, refused = find_images(folder)
+    if refused:
+        lines = "".join(f"\n  {reason}" for reason in list(refused.values())[:5])
+        more = f"\n  and {len(refused) - 5} more" if len(refused) > 5 else ""
+        warnings.warn(f"{len(refused)} files are left out, since they are no images:{lines}{more}", stacklevel=4)
+    root = Path(folder).expanduser().resolve()
+    load = lru_cache(maxsize=DECODED_KEPT)(partial(open_image, side=2 * MODEL_SIDE))
+    transform = v2.Compose([v2.Resize((MODEL_SIDE, MODEL_SIDE)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    dataset = FileDataset([str(file) for file in files], transform=transform, image_load_fn=load)
+    keys = tuple(file.relative_to(root).as_posix() for file in files)
+    return Source(ActiveLearningDataset(dataset), keys, files=tuple(files))
