@@ -104,7 +104,9 @@ def test_a_missing_folder_is_named(tmp_path):
         Journal(tmp_path / "nowhere" / "labels.db")
 
 
-@pytest.mark.parametrize("text", ["'; DROP TABLE events; --", "<img src=x onerror=alert(1)>", "猫 🐈\n\t", "a" * 10_000])
+@pytest.mark.parametrize(
+    "text", ["'; DROP TABLE events; --", "<img src=x onerror=alert(1)>", "猫 🐈\n\t", "a" * 10_000]
+)
 def test_any_text_comes_back_as_it_went_in(tmp_path, text):
     journal = Journal(tmp_path / "labels.db")
     journal.append(Draft("label", item=0, key=text, value=text, payload={"note": text}))

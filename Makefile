@@ -1,0 +1,5 @@
+.PHONY: demo test
+demo:
+	bash .ci/demo
+test:
+	bash .ci/test

@@ -1,0 +1,35 @@
+"""Run the notebooks and keep their outputs, without what changes from run to run: python notebooks/refresh.py"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def refresh(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:  # journals and exports stay out of the repository
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute(
+            store_widget_state=False
+        )
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata = {}
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)  # a widget does not outlive its kernel; its text does
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    for path in sorted(Path(__file__).parent.glob("*.ipynb")):
+        print(f"Running {path.name} ...", file=sys.stderr, flush=True)
+        refresh(path)
