@@ -15,9 +15,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def refresh(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:  # journals and exports stay out of the repository
-        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute(
-            store_widget_state=False
-        )
+        told = {"metadata": {"path": folder}}
+        NotebookClient(notebook, timeout=600, resources=told, store_widget_state=False).execute()
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -89,7 +89,7 @@ def lab(tmp_path_factory):
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{address}/api/status?token={TOKEN}", server, home / "server.log")
-        yield address, root
+        yield address, root, home
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         try:
@@ -118,8 +118,8 @@ def page(chromium, request):
 class Notebook:
     """A notebook open in JupyterLab, and the labelling widget in it."""
 
-    def __init__(self, page: Page, lab: tuple[str, Path], name: str) -> None:
-        self.page, (self.address, self.root), self.name = page, lab, name
+    def __init__(self, page: Page, lab: tuple[str, Path, Path], name: str) -> None:
+        self.page, (self.address, self.root, _), self.name = page, lab, name
 
     def open(self, reset: bool = True) -> Notebook:
         self.page.goto(f"{self.address}/lab/tree/{self.name}?token={TOKEN}" + ("&reset" if reset else ""))
@@ -145,6 +145,11 @@ class Notebook:
 
     def focus_tile(self, place: int = 0) -> None:
         self.page.locator(".baal-tile").nth(place).click()
+
+    def look(self, name: str) -> None:
+        """Keep a picture of the page in `screenshots/`, to be looked at."""
+        (ROOT / "screenshots").mkdir(exist_ok=True)
+        self.page.screenshot(path=ROOT / "screenshots" / f"{name}.png")
 
     def answers(self) -> list[str]:
         return self.page.locator(".baal-answer").all_text_contents()
@@ -179,6 +184,25 @@ def notebook(page, lab):
         return Notebook(page, lab, name).open()
 
     return make
+
+
+@pytest.fixture
+def shipped_notebook(page, lab):
+    """`shipped_notebook(name)` copies a notebook of the repository into the server's folder and opens it."""
+
+    def copy(name: str) -> Notebook:
+        shutil.copy(ROOT / "notebooks" / name, lab[1])
+        return Notebook(page, lab, name).open()
+
+    return copy
+
+
+@pytest.fixture
+def kernel_settings(lab):
+    """`kernel_settings({...})` sets JupyterLab's settings of kernels for pages opened later, until the test ends."""
+    path = lab[2] / "settings" / "@jupyterlab" / "apputils-extension" / "kernels-settings.jupyterlab-settings"
+    yield lambda settings: path.write_text(json.dumps(settings))
+    path.unlink(missing_ok=True)
 
 
 def _free_port() -> int:
