@@ -30,6 +30,11 @@ function element(tag, name, attributes = {}, text = "") {
   return made;
 }
 
+/** Write a text only where it is another one. @param {HTMLElement} target @param {string} text */
+function write(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
 /** @param {{model: any, el: HTMLElement}} context */
 function render({ model, el }) {
   /** @type {View | null} */
@@ -102,7 +107,8 @@ function render({ model, el }) {
       case "label": case "skip":
         if (item === undefined) return;
         outbox.add(action.do, item, action.value);
-        paint();
+        paintTile(focus, overlay(view.answers, outbox.pending), new Set([item]));
+        paintSoon();
         focusOn(nextOpen(answeredPlaces(), focus));
         say(action.do === "skip" ? "Skipped" : `${view.classes[action.value ?? 0]}`);
         break;
@@ -151,11 +157,13 @@ function render({ model, el }) {
   /** @param {number} place */
   function focusOn(place) {
     const held = root.contains(document.activeElement);
+    const left = tiles[focus];
     focus = Math.max(0, Math.min(place, tiles.length - 1));
-    tiles.forEach((tile, at) => {
-      tile.tabIndex = at === focus ? 0 : -1;
-      tile.setAttribute("aria-selected", String(at === focus));
-    });
+    for (const [tile, here] of /** @type {[HTMLElement | undefined, boolean][]} */ ([[left, false], [tiles[focus], true]])) {
+      if (!tile) continue;
+      tile.tabIndex = here ? 0 : -1;
+      tile.setAttribute("aria-selected", String(here));
+    }
     if (held) tiles[focus]?.focus({ preventScroll: false });
   }
 
@@ -186,7 +194,7 @@ function render({ model, el }) {
       shown = view.items.join();
       const held = grid.contains(document.activeElement);
       tiles = view.items.map((item, place) => {
-        const tile = element("div", "baal-tile", { role: "option", "data-item": String(item) });
+        const tile = element("div", "baal-tile", { role: "option", "data-item": String(item), "aria-selected": "false", tabindex: "-1" });
         tile.append(element("img", "baal-image", { alt: "", draggable: "false" }), element("span", "baal-answer"));
         tile.addEventListener("click", () => { focusOn(place); backToGrid(); });
         return tile;
@@ -206,22 +214,10 @@ function render({ model, el }) {
     if (!view) return;
     const seen = overlay(view.answers, outbox.pending);
     const waits = new Set(outbox.pending.map((op) => op.item));
-    tiles.forEach((tile, place) => {
-      const item = view.items[place], value = seen.get(item), url = pictures.get(item);
-      const image = /** @type {HTMLImageElement} */ (tile.firstChild);
-      if (url && image.src !== url) { image.src = url; image.onload = () => image.classList.toggle("baal-tiny", image.naturalWidth < 100); }
-      const name = value === undefined ? "" : value < 0 ? "skipped" : view.classes[value];
-      tile.dataset.state = value === undefined ? "open" : waits.has(item) ? "pending" : "saved";
-      tile.classList.toggle("baal-skipped", value === -1);
-      tile.style.setProperty("--baal-hue", value === undefined || value < 0 ? "0" : `${hue(value)}`);
-      /** @type {HTMLElement} */ (tile.lastChild).textContent = name;
-      tile.setAttribute("aria-label", `Image ${place + 1} of ${tiles.length}, ${name || "not labelled"}`);
-    });
-    buttons.forEach((button, value) => {
-      /** @type {HTMLElement} */ (button.lastChild).textContent = String(view?.counts[value] ?? 0);
-    });
+    tiles.forEach((_, place) => paintTile(place, seen, waits));
+    buttons.forEach((button, value) => write(/** @type {HTMLElement} */ (button.lastChild), String(view?.counts[value] ?? 0)));
     const open = tiles.filter((tile) => tile.dataset.state === "open").length;
-    summary.textContent = view.summary;
+    write(summary, view.summary);
     undo.disabled = !view.canUndo && !outbox.pending.length;
     redo.disabled = !view.canRedo;
     next.disabled = !view.canNext;
@@ -234,13 +230,38 @@ function render({ model, el }) {
       learn.classList.toggle("baal-call", open === 0 && !view.fresh && !learn.disabled);
       meter.hidden = cancel.hidden = !running;
       meter.value = fraction;
-      loss.textContent = message;
+      write(loss, message);
       if (view.training.error) complain(view.training.error);
     }
     root.dataset.ready = String(tiles.length === 0 || view.items.every((item) => pictures.has(item)));
     root.dataset.pending = String(outbox.pending.length);
     root.dataset.open = String(open);
     tellState();
+  }
+
+  /** @param {number} place @param {Map<number, number>} seen @param {Set<number | undefined>} waits */
+  function paintTile(place, seen, waits) {
+    const tile = tiles[place];
+    if (!view || !tile) return;
+    const item = view.items[place], value = seen.get(item), url = pictures.get(item);
+    const state = value === undefined ? "open" : waits.has(item) ? "pending" : "saved";
+    const look = `${state} ${value} ${url}`;
+    if (tile.dataset.look === look) return; // writing to the page is what costs
+    tile.dataset.look = look;
+    const image = /** @type {HTMLImageElement} */ (tile.firstChild);
+    if (url && image.src !== url) { image.src = url; image.onload = () => image.classList.toggle("baal-tiny", image.naturalWidth < 100); }
+    const name = value === undefined ? "" : value < 0 ? "skipped" : view.classes[value];
+    tile.dataset.state = state;
+    tile.classList.toggle("baal-skipped", value === -1);
+    tile.style.setProperty("--baal-hue", value === undefined || value < 0 ? "0" : `${hue(value)}`);
+    write(/** @type {HTMLElement} */ (tile.lastChild), name);
+    tile.setAttribute("aria-label", `Image ${place + 1} of ${tiles.length}, ${name || "not labelled"}`);
+  }
+
+  let planned = 0;
+  /** Paint once before the next frame, however many answers come in until then. */
+  function paintSoon() {
+    planned ||= window.setTimeout(() => { planned = 0; paint(); }, 16);
   }
 
   /** Okabe and Ito's hues, told apart with every common kind of colour vision; the name is always there too.
@@ -261,7 +282,7 @@ function render({ model, el }) {
     else if (view?.fresh && open) text = `${spoken ? spoken + ". " : ""}The model has learned: press Enter for its new questions, or finish these ${open} first.`;
     else if (view && !open) text = view.training ? "All answered. Enter: next images. R: retrain." : "All answered.";
     else if (spoken) text = `${spoken}. ${open} to go.`;
-    if (status.textContent !== text) status.textContent = text;
+    write(status, text);
     status.classList.toggle("baal-waiting", gone || (waiting > 0 && outbox.waiting() > PATIENCE));
   }
 
@@ -298,16 +319,21 @@ function render({ model, el }) {
         const bytes = buffers[place];
         pictures.set(item, URL.createObjectURL(new Blob([/** @type {any} */ (bytes)], { type: message.types[place] })));
       });
-      paint();
+      paintSoon();
       return;
     }
     outbox.done(message.done ?? []);
-    if (message.view) { view = message.view; build(); }
+    if (message.view) {
+      const old = view;
+      view = message.view;
+      if (!old || old.items.join() !== view?.items.join() || old.classes.join("\n") !== view?.classes.join("\n")) build();
+      else fetchPictures();
+    }
     const at = view && message.focus != null ? view.items.indexOf(message.focus) : -1;
     if (at >= 0) focusOn(at);
     if (message.said) say(message.said);
     for (const text of message.errors ?? []) complain(text);
-    paint();
+    paintSoon();
   }
 
   function theme() {
@@ -342,6 +368,7 @@ function render({ model, el }) {
   timer = window.setTimeout(tick, TICK);
   return () => {
     window.clearTimeout(timer);
+    window.clearTimeout(planned);
     model.off("msg:custom", onMessage);
     for (const url of pictures.values()) URL.revokeObjectURL(url);
   };
