@@ -72,6 +72,8 @@ def learning_curve(
             "overlaying": "y",
             "side": "right",
             "rangemode": "tozero",
+            "tickmode": "auto",
+            "nticks": 6,
             "showgrid": False,
             "zeroline": False,
         },

@@ -26,12 +26,12 @@ class Training:
     """
 
     batch_size: int = 32
-    lr: float = 2e-3
+    lr: float = 3e-3
     min_steps: int = 100
-    max_steps: int = 400
+    max_steps: int = 800
     window: int = 50
     tolerance: float = 0.05
-    enough: float = 0.02
+    enough: float = 0.05
     optimizer: OptimizerOf | None = None
 
     def make_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
