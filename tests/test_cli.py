@@ -1,0 +1,107 @@
+import json
+import sys
+import types
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from baal_widgets import cli
+from baal_widgets.journal import Draft, Journal
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """What JupyterLab would have been started with."""
+    calls = []
+    module = types.ModuleType("jupyterlab.labapp")
+    module.LabApp = type("LabApp", (), {"launch_instance": staticmethod(calls.append)})
+    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", module)
+    return calls
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    for place in range(3):
+        Image.fromarray(np.full((9, 9, 3), 40 * place, np.uint8)).save(folder / f"{place}.png")
+    return folder
+
+
+def journal_with_labels(path):
+    journal = Journal(path)
+    journal.append(Draft("label", item=1, key="b.png", value="cat", annotator="me"))
+    journal.append(Draft("skip", item=2, key="c.png", annotator="me"))
+    journal.close()
+    return str(path)
+
+
+def test_demo_copies_the_notebook_once_and_opens_it(tmp_path, opened, capsys):
+    for word in ("Made", "Going on with"):
+        assert cli.main(["demo", "--dir", str(tmp_path / "demo"), "--no-browser", "--jupyter", "--allow-root"]) == 0
+        assert word in capsys.readouterr().out
+    target = tmp_path / "demo" / cli.NOTEBOOK
+    nbformat.validate(nbformat.read(target, as_version=4))
+    assert opened[0] == [str(target), f"--ServerApp.root_dir={target.parent}", "--no-browser", "--allow-root"]
+
+
+def test_label_writes_a_notebook_that_runs_over_the_folder(tmp_path, images, opened, monkeypatch):
+    assert cli.main(["label", str(images), "--classes", "cat, it's a dog", "--dir", str(tmp_path)]) == 0
+    notebook = nbformat.read(tmp_path / "label-pets.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, "cell", "exec"), space)
+    assert list(space["session"].classes) == ["cat", "it's a dog"]
+    assert space["session"].progress["n_items"] == 3
+    assert (tmp_path / "label-pets.db").exists()
+    space["session"].close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["label", "nowhere", "--classes", "a,b"], "is no folder"),
+        (["label", ".", "--classes", "a"], "two or more"),
+        (["verify", "nowhere.db"], "No journal at nowhere.db"),
+        (["export", "nowhere.db", "out.csv"], "No journal at nowhere.db"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(arguments, said, opened, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not opened
+
+
+def test_a_file_that_is_no_image_is_named(images, opened, capsys, tmp_path):
+    (images / "broken.jpg").write_bytes(b"not an image")
+    assert cli.main(["label", str(images), "--classes", "a,b", "--dir", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "broken.jpg is no image" in told.err
+    assert "3 images" in told.out
+
+
+def test_export_writes_the_labels(tmp_path, capsys):
+    place = journal_with_labels(tmp_path / "labels.db")
+    assert cli.main(["export", place, str(tmp_path / "labels.jsonl")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert rows == [{"item": 1, "key": "b.png", "label": "cat", "annotator": "me", "round": 0}]
+    assert capsys.readouterr().out.startswith("1 labels in")
+
+
+def test_verify_tells_a_sound_journal_from_a_damaged_one(tmp_path, capsys):
+    place = journal_with_labels(tmp_path / "labels.db")
+    assert cli.main(["verify", place]) == 0
+    assert "2 facts" in capsys.readouterr().out
+    data = (tmp_path / "labels.db").read_bytes()
+    assert data.count(b"b.png") == 1
+    (tmp_path / "labels.db").write_bytes(data.replace(b"b.png", b"d.png"))
+    assert cli.main(["verify", place]) == 1
+    assert "not as it was" in capsys.readouterr().err
