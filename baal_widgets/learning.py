@@ -73,7 +73,7 @@ class Learner:
                 "unsure of. Put nn.Dropout(0.5) before its last linear layer, or pass no model to use a small CNN."
             )
         self.wrapper = wrapper
-        self.predictor = ModelWrapper(MCDropoutModule(wrapper.model), device=device)
+        self.predictor = ModelWrapper(MCDropoutModule(wrapper.model), device=wrapper.device)
         self._initial = copy.deepcopy(wrapper.model.state_dict())
         self._test_targets: npt.NDArray[np.int64] | None = None
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
@@ -24,10 +23,9 @@ from baal_widgets.journal import Draft, Event, Journal, Query, State, fold
 from baal_widgets.journal.exchange import write_labels
 from baal_widgets.learning import Learner, Lesson
 from baal_widgets.modelwrapper import ModelWrapper
+from baal_widgets.queries import Ranking, asking, continued_ranking
 from baal_widgets.sources import open_source
 from baal_widgets.training import Training
-
-RESERVE = 10  # queries' worth of ranking kept beside each query, for those who answer faster than they retrain
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,8 @@ class LabellingSession:
         """
         with self._lock:
             if self._state.query is None or not self._state.open_items:
-                self._write(self._next_query())
+                ranked = continued_ranking(self._state, len(self._source.keys), self.query_size, self.seed)
+                self._write(self._asking(ranked, self._state.round))
             assert self._state.query is not None
             return self._state.query
 
@@ -288,14 +287,12 @@ class LabellingSession:
         `on_round` is called with each new row of the history. Ends early when the pool is used up.
         """
         for _ in range(positive("rounds", rounds)):
-            query = self.ask()
-            drafts = [
-                self._draft("label", i, check_class(self.classes, oracle[i]), None, annotator="oracle")
-                for i in query.items
-                if i in self._open_items()
-            ]
-            self._write(*drafts)
-            if not drafts:
+            with self._lock:
+                self.ask()
+                open_items = self._state.open_items
+                told = {item: check_class(self.classes, oracle[item]) for item in open_items}
+                self._write(*(self._draft("label", i, told[i], None, annotator="oracle") for i in open_items))
+            if not open_items:
                 break
             self.learn()
             if on_round is not None:
@@ -462,30 +459,6 @@ class LabellingSession:
             assert self._state.query is not None
             return Round(round_, lesson.metrics["n_labelled"], dict(lesson.metrics), self._state.query)
 
-    def _open_items(self) -> set[int]:
-        with self._lock:
-            return set(self._state.open_items)
-
-    def _next_query(self) -> Draft:
-        """On with the ranking of the last lesson; at random where there is none or it is used up."""
-        state, last = self._state, self._state.query
-        ranked: list[tuple[int, float | None]] = []
-        if last is not None and last.round == state.round:
-            rest = zip(last.reserve, last.reserve_scores, strict=True)
-            ranked = [(i, score) for i, score in rest if i not in state.answers]
-        if len(ranked) < self.query_size:
-            held = {i for i, _ in ranked} | state.answers.keys()
-            others = [i for i in range(len(self._source.keys)) if i not in held]
-            rng = np.random.default_rng([self.seed, state.round, len(state.answers)])
-            ranked += [(int(i), None) for i in rng.permutation(others)]
-        return self._asking(ranked, state.round)
-
-    def _asking(self, ranked: Sequence[tuple[int, float | None]], round_: int) -> Draft:
-        kept = ranked[: self.query_size * (1 + RESERVE)]
-        asked, reserve = kept[: self.query_size], kept[self.query_size :]
-        payload: dict[str, Any] = {"number": 0 if self._state.query is None else self._state.query.number + 1}
-        for name, rows in (("", asked), ("reserve_", reserve)):
-            payload[f"{name}items"] = [item for item, _ in rows]
-            payload[f"{name}keys"] = [self._source.keys[item] for item, _ in rows]
-            payload[f"{name}scores"] = [score for _, score in rows]
-        return Draft("asked", annotator="model", round=round_, payload=payload)
+    def _asking(self, ranked: Ranking, round_: int) -> Draft:
+        number = 0 if self._state.query is None else self._state.query.number + 1
+        return asking(ranked, query_size=self.query_size, number=number, round_=round_, keys=self._source.keys)
