@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from functools import cache
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -28,11 +29,22 @@ class AlwaysOn:
     def training(self, mode: bool) -> None:
         self.__dict__["training"] = mode
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # pickle would look the made class up in this module, where it is not
+        _, _, *state = super().__reduce_ex__(2)
+        return (_blank, (type(self).__bases__[1],), *state)
+
 
 @cache
 def always_on(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of layers of some kind whose dropout does not stop."""
-    return type(f"MC{kind.__name__}", (AlwaysOn, kind), {"__module__": __name__, "__doc__": kind.__doc__})
+    told = f"{kind.__name__} whose dropout stays on, in `eval` mode too."
+    return type(f"MC{kind.__name__}", (AlwaysOn, kind), {"__module__": __name__, "__doc__": told})
+
+
+def _blank(kind: type[nn.Module]) -> nn.Module:
+    made = always_on(kind)  # type: ignore[arg-type]
+    return made.__new__(made)
 
 
 Dropout = always_on(nn.Dropout)
