@@ -33,14 +33,17 @@ def small_cnn(
 
 def torchvision_backbone(name: str, n_classes: int, *, dropout: float = 0.5) -> nn.Module:
     """A torchvision classifier (`resnet18`, `mobilenet_v3_small`, ...) with its pretrained weights, frozen, and
-    a fresh head with dropout.
+    a fresh head with dropout. Takes RGB images in 0 to 1 and normalises them as the weights want it.
 
     Downloads the weights once, into torch's cache; raises what torchvision raises without a network.
     """
     from torchvision import models
+    from torchvision.transforms import v2
 
-    model: nn.Module = models.get_model(name, weights="DEFAULT")
-    return replace_head(model, n_classes, dropout=dropout)
+    weights = models.get_model_weights(name).DEFAULT
+    wanted = weights.transforms()
+    model = replace_head(models.get_model(name, weights=weights), n_classes, dropout=dropout)
+    return nn.Sequential(v2.Normalize(wanted.mean, wanted.std), model)
 
 
 def replace_head(model: nn.Module, n_classes: int, *, dropout: float = 0.5) -> nn.Module:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 # Okabe and Ito's colours: told apart with every common kind of colour vision
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#888888"
+NO_TEST_SET = "Nothing to measure on: give the session<br>labelled images, LabellingSession(..., test_set=...)"
 DARK = {BLUE: "#56B4E9", ORANGE: "#E69F00", GREEN: "#2BC79B", GREY: "#999999"}
 
 
@@ -79,7 +80,8 @@ def learning_curve(
         },
     )
     if not rows:
-        _say(figure, "Label some images and retrain:<br>the curve begins with the first lesson")
+        first = "Label some images and retrain:<br>the curve begins with the first lesson"
+        _say(figure, NO_TEST_SET if history else first)
     return figure
 
 
@@ -93,7 +95,7 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
     bins = None if row is None else row.get("reliability", row)
     figure = _figure("Calibration", dark)
     if bins is None or "count" not in bins:
-        _say(figure, "Retrain to see how far<br>the model's confidence can be trusted")
+        _say(figure, NO_TEST_SET if row else "Retrain to see how far<br>the model's confidence can be trusted")
         bins = {"count": [], "confidence": [], "accuracy": []}
     n_bins, total = len(bins["count"]), sum(bins["count"])
     middles = [(place + 0.5) / n_bins for place in range(n_bins)]

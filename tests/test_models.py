@@ -4,7 +4,7 @@ from torch import nn
 from torchvision import models
 
 from baal_widgets.bayesian.dropout import stochastic_layers
-from baal_widgets.models import replace_head, small_cnn
+from baal_widgets.models import replace_head, small_cnn, torchvision_backbone
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 64), (3, (40, 96)), (3, 7), (1, 1)])
@@ -21,6 +21,16 @@ def test_a_backbone_gets_a_head_of_its_own_and_keeps_the_rest(name):
     assert model(torch.zeros(1, 3, 224, 224)).shape == (1, 4)
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert len(trained) == 2
+
+
+def test_a_pretrained_backbone_normalises_and_trains_its_head_alone(monkeypatch):
+    weights = models.resnet18(weights=None).state_dict()
+    monkeypatch.setattr(models._api, "load_state_dict_from_url", lambda *_, **__: weights)
+    model = torchvision_backbone("resnet18", 3).eval()
+    assert model(torch.rand(2, 3, 64, 64)).shape == (2, 3)
+    gray = torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)
+    assert model[0](gray).abs().max() < 1e-6
+    assert torch.equal(model.state_dict()["1.conv1.weight"], weights["conv1.weight"])
 
 
 def test_a_model_without_a_linear_layer_has_no_head_to_replace():

@@ -40,6 +40,11 @@ def test_before_the_first_lesson_the_figures_say_what_to_do(dark):
         assert "etrain" in figure.layout.annotations[0].text
 
 
+def test_without_a_test_set_the_figures_say_what_is_missing():
+    for figure in (learning_curve([{"n_labelled": 5}]), reliability({"n_labelled": 5})):
+        assert "test_set" in figure.layout.annotations[0].text
+
+
 def test_the_reliability_diagram_shows_the_bins():
     rng = np.random.default_rng(0)
     p, y = rng.dirichlet(np.ones(3), 200), rng.integers(0, 3, 200)

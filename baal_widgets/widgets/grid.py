@@ -52,8 +52,6 @@ class LabelGrid(anywidget.AnyWidget):
     called after each answer with the image's place in `images`, with `None` for skipped or taken back. What is
     labelled so far is in `labels`, a dict `{place: class name}`.
 
-    >>> grid = LabelGrid([image for image in photos], ["cat", "dog"], on_label=print)   # doctest: +SKIP
-
     The browser asks and the kernel answers, never the other way round, so answers arrive in order from
     whichever thread handles them, and no thread of the kernel touches the widget behind the person's back.
     """

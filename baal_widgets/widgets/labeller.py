@@ -121,10 +121,9 @@ class SessionDeck:
 class Labeller(ipywidgets.VBox):
     """Label a session's queries in a cell: grid, keys, progress, retrain, learning curve, calibration.
 
-    >>> Labeller(session)   # doctest: +SKIP
-
-    Retraining runs beside the labelling. The figures redraw after each lesson, in the colours of the notebook's
-    theme. Show it in as many cells or windows as you like: they stay in step.
+    `Labeller(session)` at the end of a cell shows it. Retraining runs beside the labelling. The figures redraw
+    after each lesson, in the colours of the notebook's theme. Show it in as many cells or windows as you like: they
+    stay in step.
     """
 
     def __init__(self, session: LabellingSession) -> None:
