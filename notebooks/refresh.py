@@ -23,8 +23,15 @@ def refresh(path: Path) -> None:
     }
     for cell in notebook.cells:
         cell.metadata = {}
+        kept: list[nbformat.NotebookNode] = []
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)  # a widget does not outlive its kernel; its text does
+            if kept and output.output_type == kept[-1].output_type == "stream":  # lines come one by one
+                kept[-1].text += output.text
+            else:
+                kept.append(output)
+        if cell.cell_type == "code":
+            cell.outputs = kept
     nbformat.write(notebook, path)
 
 
