@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 NOTEBOOK = "01_label_images.ipynb"
 
@@ -94,7 +95,10 @@ def open_lab(notebook: Path, told: argparse.Namespace) -> int:
         from jupyterlab.labapp import LabApp
     except ModuleNotFoundError:
         raise RuntimeError("JupyterLab is not installed: pip install 'baal-widgets[widgets]'.") from None
-    options = [str(notebook.resolve()), f"--ServerApp.root_dir={notebook.resolve().parent}"]
+    options = [
+        f"--ServerApp.root_dir={notebook.resolve().parent}",
+        f"--LabApp.default_url=/lab/tree/{quote(notebook.name)}",
+    ]
     options += ["--no-browser"] if told.no_browser else []
     print("Opening JupyterLab. Run the cells with Run > Run All Cells; stop the server here with Ctrl+C.", flush=True)
     LabApp.launch_instance([*options, *told.jupyter])

@@ -44,7 +44,12 @@ def test_demo_copies_the_notebook_once_and_opens_it(tmp_path, opened, capsys):
         assert word in capsys.readouterr().out
     target = tmp_path / "demo" / cli.NOTEBOOK
     nbformat.validate(nbformat.read(target, as_version=4))
-    assert opened[0] == [str(target), f"--ServerApp.root_dir={target.parent}", "--no-browser", "--allow-root"]
+    assert opened[0] == [
+        f"--ServerApp.root_dir={target.parent}",
+        f"--LabApp.default_url=/lab/tree/{cli.NOTEBOOK}",
+        "--no-browser",
+        "--allow-root",
+    ]
 
 
 def test_label_writes_a_notebook_that_runs_over_the_folder(tmp_path, images, opened, monkeypatch):

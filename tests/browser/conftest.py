@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,15 +59,7 @@ def lab(tmp_path_factory):
     (settings / "notification.jupyterlab-settings").write_text(
         json.dumps({"fetchNews": "false", "checkForUpdates": False})
     )
-    names = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-        "IPYTHONDIR": "ipython",
-    }
-    environment = {**os.environ, **{name: str(home / folder) for name, folder in names.items()}}
+    environment = environment_of(home)
     port = _free_port()
     options = [
         "--no-browser",
@@ -78,25 +71,58 @@ def lab(tmp_path_factory):
         f"--ServerApp.root_dir={root}",
         "--expose-app-in-browser",
     ]
-    log = (home / "server.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *options],
-        env=environment,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "jupyterlab", *options]
     address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(f"{address}/api/status?token={TOKEN}", server, home / "server.log")
+    with server(command, environment, home / "server.log"):
+        wait_until(lambda: urllib.request.urlopen(f"{address}/api/status?token={TOKEN}", timeout=2).close())
         yield address, root, home
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
+
+
+def environment_of(home):
+    """Jupyter's folders of the test's own: a theme chosen in one would show in the next."""
+    names = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+    }
+    return {**os.environ, **{name: str(home / folder) for name, folder in names.items()}}
+
+
+@contextmanager
+def server(command, environment, log, folder=None):
+    """A server process in a group of its own, stopped at the end; what it printed is told when the test fails."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=file, stderr=file, start_new_session=True
+        )
         try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-        log.close()
+            yield process
+        except BaseException:
+            print(log.read_text()[-3000:])
+            raise
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until(attempt, seconds=120):
+    """The result of `attempt()` once it neither raises nor is `None`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            result = attempt()
+        except (OSError, AssertionError):
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return result
+        time.sleep(0.3)
 
 
 @pytest.fixture
@@ -198,6 +224,27 @@ def shipped_notebook(page, lab):
 
 
 @pytest.fixture
+def serve(tmp_path_factory):
+    """`serve(command, folder, pattern)` starts a server there and gives the address that it prints."""
+    with ExitStack() as running:
+
+        def start(command, folder, pattern):
+            home = tmp_path_factory.mktemp("home")
+            log = home / "server.log"
+            process = running.enter_context(server(command, environment_of(home), log, folder))
+
+            def printed():
+                assert process.poll() is None, log.read_text()
+                found = pattern.search(log.read_text())
+                assert found, log.read_text()
+                return found.group()
+
+            return wait_until(printed)
+
+        yield start
+
+
+@pytest.fixture
 def kernel_settings(lab):
     """`kernel_settings({...})` sets JupyterLab's settings of kernels for pages opened later, until the test ends."""
     path = lab[2] / "settings" / "@jupyterlab" / "apputils-extension" / "kernels-settings.jupyterlab-settings"
@@ -209,15 +256,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
-    for _ in range(240):
-        if server.poll() is not None:
-            break
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")

@@ -29,4 +29,4 @@ def test_keys_clicks_and_undo_label_images(notebook):
     lab.page.wait_for_function("document.querySelectorAll('.baal-answer')[10].textContent === ''")
     lab.page.keyboard.press("Shift+U")
     lab.page.wait_for_function("document.querySelectorAll('.baal-answer')[10].textContent === 'Bag'")
-    lab.page.screenshot(path="/tmp/grid.png")
+    lab.look("grid")
