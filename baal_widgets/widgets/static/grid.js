@@ -279,7 +279,7 @@ function render({ model, el }) {
     if (gone) text = `The kernel is gone. ${waiting} answers are kept in this browser and will be saved when the cell runs again.`;
     else if (waiting && outbox.waiting() > PATIENCE) text = `The kernel is busy. ${waiting} answers wait here and will be saved when it is free.`;
     else if (view && !view.items.length) text = "Nothing is left to label.";
-    else if (view?.fresh && open) text = `${spoken ? spoken + ". " : ""}The model has learned: press Enter for its new questions, or finish these ${open} first.`;
+    else if (view?.fresh && open) text = `The model has learned: press Enter for its new questions, or finish these ${open} first.`;
     else if (view && !open) text = view.training ? "All answered. Enter: next images. R: retrain." : "All answered.";
     else if (spoken) text = `${spoken}. ${open} to go.`;
     write(status, text);
