@@ -22,7 +22,8 @@ def refresh(path: Path) -> None:
         "language_info": {"name": "python"},
     }
     for cell in notebook.cells:
-        cell.metadata = {}
+        tags = cell.metadata.get("tags")  # such as nbval-check-output
+        cell.metadata = {"tags": tags} if tags else {}
         kept: list[nbformat.NotebookNode] = []
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)  # a widget does not outlive its kernel; its text does
