@@ -21,7 +21,9 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_class(classes: Sequence[str], label: Any) -> str:
-    """The name of a class that is given by its name or its index."""
+    """The name of a class that is given by its name or its index, any kind of integer or a tensor of one."""
+    if getattr(label, "ndim", None) == 0 and hasattr(label, "item"):
+        label = label.item()
     if isinstance(label, str):
         if label in classes:
             return label

@@ -66,7 +66,8 @@ def test_labels_are_class_names_by_item():
     session.label(5, "high")
     session.label(7, 0)
     session.label(np.int64(9), np.int32(1))
-    assert session.labels == {5: "high", 7: "low", 9: "middle"}
+    session.label(10, torch.tensor(2))
+    assert session.labels == {5: "high", 7: "low", 9: "middle", 10: "high"}
 
 
 def test_a_label_given_again_replaces_the_first():
