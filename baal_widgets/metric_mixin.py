@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Module
 
 from baal_widgets.utils.metrics import Loss
 
@@ -28,8 +29,10 @@ class MetricMixin:
 
     def add_metric(self, name: str, initializer: Callable[[], Any]) -> None:
         """Measure something in training and testing: `add_metric("ece", lambda: ECE(n_bins=20))`."""
-        for phase in PHASES:
-            self.metrics[f"{phase}_{name}"] = initializer()
+        made = {f"{phase}_{name}": initializer() for phase in PHASES}
+        if len({id(metric) for metric in made.values()}) < len(made):
+            raise ValueError(f"Expected a new metric object from each call of the initializer of {name!r}.")
+        self.metrics.update(made)
 
     def get_metrics(self, filter: str = "") -> dict[str, Any]:  # noqa: A002  Baal's name
         """The values by name, with `dataset_size`; with `filter` only those of a phase ("train", "test") or of one
@@ -59,6 +62,8 @@ class MetricMixin:
         for name, metric in self.metrics.items():
             if not name.startswith(f"{phase}_"):
                 continue
+            if isinstance(metric, Module):  # of torchmetrics: it computes where its state is
+                metric.to(loss.device)
             if getattr(metric, "takes", "predictions") == "loss":
                 metric.update(loss, target)
             else:

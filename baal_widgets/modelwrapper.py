@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -98,15 +97,9 @@ class ModelWrapper(MetricMixin):
         regularizer: Callable[..., Tensor] | None = None,
     ) -> list[float]:
         """Train for `epoch` epochs; the mean loss of each. Without an optimizer: SGD, 0.01, momentum 0.9."""
-        told = self._told(optimizer, batch_size, epoch, use_cuda, workers, collate_fn, regularizer)
-        history = []
-        self.set_dataset_size(len(dataset))  # type: ignore[arg-type]
-        for _ in range(told.epoch):
-            self._reset_metrics("train")
-            losses = list(self._steps(dataset, replace(told, epoch=1)))
-            history.append(float(np.mean(losses)))
-        self.active_step(len(dataset), self.get_metrics("train"))  # type: ignore[arg-type]
-        return history
+        return self._train(
+            dataset, self._told(optimizer, batch_size, epoch, use_cuda, workers, collate_fn, regularizer)
+        )
 
     def training_steps(
         self,
@@ -167,18 +160,7 @@ class ModelWrapper(MetricMixin):
         )
         named = bind("test_on_dataset", names, positional, named, {"batch_size", "use_cuda", "workers", "collate_fn"})
         average = named.pop("average_predictions", 1)
-        told = self._told(**named)
-        self.eval()
-        self._reset_metrics("test")
-        total, n = 0.0, 0
-        for data, target in self._loader(dataset, told, shuffle=False):
-            loss = self.test_on_batch(data, target, cuda=told.use_cuda, average_predictions=average)
-            size = batch_size_of(data)
-            total, n = total + float(loss) * size, n + size
-        self.active_step(None, self.get_metrics("test"))
-        if n == 0:
-            raise ValueError("Expected a dataset to test on, got an empty one.")
-        return total / n
+        return self._test(dataset, self._told(**named), average)
 
     def test_on_batch(
         self, data: Any, target: Any, cuda: bool | int | None = None, average_predictions: int = 1
@@ -196,43 +178,32 @@ class ModelWrapper(MetricMixin):
         return loss
 
     def train_and_test_on_datasets(
-        self,
-        train_dataset: Dataset[Any],
-        test_dataset: Dataset[Any],
-        optimizer: Optimizer | bool | None = None,
-        batch_size: int | None = None,
-        epoch: int | None = None,
-        use_cuda: bool | None = None,
-        workers: int | None = None,
-        collate_fn: Callable[..., Any] | None = None,
-        regularizer: Callable[..., Tensor] | None = None,
-        return_best_weights: bool = False,
-        patience: int | None = None,
-        min_epoch_for_es: int = 0,
-        skip_epochs: int = 1,
+        self, train_dataset: Dataset[Any], test_dataset: Dataset[Any], *positional: Any, **named: Any
     ) -> Any:
         """Train for `epoch` epochs in all and test after every `skip_epochs` of them.
 
+        1.x: `(train, test, optimizer, batch_size, epoch, use_cuda, workers, collate_fn, regularizer,
+        return_best_weights, patience, min_epoch_for_es, skip_epochs)`; 2.x: `(train, test, return_best_weights, ...)`.
         The history, a list of metric dicts; with `return_best_weights` a pair of it and the weights of the least test
         loss. `patience` stops after that many tests without a better one, not before `min_epoch_for_es` epochs.
         """
-        if isinstance(optimizer, bool):  # 2.x: (train, test, return_best_weights, patience, ...)
-            return_best_weights, patience = optimizer, patience if batch_size is None else batch_size
-            optimizer, batch_size = None, None
-        told = self._told(optimizer, batch_size, epoch, use_cuda, workers, collate_fn, regularizer)
+        second = ["return_best_weights", "patience", "min_epoch_for_es", "skip_epochs"]
+        first = ["optimizer", "batch_size", "epoch", "use_cuda", "workers", "collate_fn", "regularizer", *second]
+        names = second if self._second_style else first
+        named = bind("train_and_test_on_datasets", names, positional, named, set(first))
+        return_best_weights, patience = named.pop("return_best_weights", False), named.pop("patience", None)
+        min_epoch_for_es, skip_epochs = named.pop("min_epoch_for_es", 0), named.pop("skip_epochs", 1)
+        told = self._told(**named)
+        # one optimizer for all epochs: a new one would forget its momentum
+        told = replace(told, optimizer=told.optimizer or self._default_optimizer())
         history: list[dict[str, Any]] = []
         best, worse = float("inf"), 0
         best_weights: dict[str, Any] | None = None
-        # one optimizer for all epochs: a new one would forget its momentum
-        told = replace(told, optimizer=told.optimizer or self._default_optimizer())
         for done in range(1, told.epoch + 1):
-            self.train_on_dataset(train_dataset, **{**vars_of(told), "epoch": 1})
+            self._train(train_dataset, replace(told, epoch=1))
             if done % skip_epochs and done < told.epoch:
                 continue
-            loss = self.test_on_dataset(
-                test_dataset, batch_size=told.batch_size, use_cuda=told.use_cuda, workers=told.workers,
-                collate_fn=told.collate_fn,
-            )  # fmt: skip
+            loss = self._test(test_dataset, told, average_predictions=1)
             history.append({**self.get_metrics(), "test_loss": loss})
             if loss < best:
                 best, worse = loss, 0
@@ -320,7 +291,8 @@ class ModelWrapper(MetricMixin):
     def reset_all(self) -> None:
         """Draw the weights of every layer anew that knows how."""
         for layer in self.model.modules():
-            reset = getattr(layer, "reset_parameters", None)
+            # the underscore is torch's own, in nn.MultiheadAttention
+            reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
             if callable(reset):
                 reset()
 
@@ -343,7 +315,30 @@ class ModelWrapper(MetricMixin):
         }  # fmt: skip
         return replace(self.args, **{name: value for name, value in call.items() if value is not None})
 
+    def _train(self, dataset: Dataset[Any], told: TrainingArgs) -> list[float]:
+        told = replace(told, optimizer=told.optimizer or self._default_optimizer())
+        history = []
+        for _ in range(told.epoch):
+            self._reset_metrics("train")
+            history.append(float(np.mean(list(self._steps(dataset, replace(told, epoch=1))))))
+        self.active_step(len(dataset), self.get_metrics("train") if history else {})  # type: ignore[arg-type]
+        return history
+
+    def _test(self, dataset: Dataset[Any], told: TrainingArgs, average_predictions: int) -> float:
+        check_not_empty(dataset, "test")
+        self.eval()
+        self._reset_metrics("test")
+        total, n = 0.0, 0
+        for data, target in self._loader(dataset, told, shuffle=False):
+            loss = self.test_on_batch(data, target, cuda=told.use_cuda, average_predictions=average_predictions)
+            size = batch_size_of(data)
+            total, n = total + float(loss) * size, n + size
+        self.active_step(None, self.get_metrics("test"))
+        return total / n
+
     def _steps(self, dataset: Dataset[Any], told: TrainingArgs) -> Iterator[float]:
+        check_not_empty(dataset, "train")
+        self.set_dataset_size(len(dataset))  # type: ignore[arg-type]
         self._place(told.use_cuda)
         optimizer = told.optimizer or self._default_optimizer()
         for _ in range(told.epoch):
@@ -379,7 +374,9 @@ class ModelWrapper(MetricMixin):
         """Where to run, with the model moved there."""
         device = self.device if use_cuda is None else device_for(use_cuda)
         parameter = next(self.model.parameters(), None)
-        if parameter is not None and parameter.device.type != device.type:
+        if parameter is not None and (
+            parameter.device.type != device.type or device.index not in (None, parameter.device.index)
+        ):
             self.model.to(device)
         return device
 
@@ -390,6 +387,11 @@ class ModelWrapper(MetricMixin):
         if self.criterion is None:
             raise ValueError("Expected a criterion to train or test with: ModelWrapper(model, nn.CrossEntropyLoss()).")
         return self.criterion(output, target)
+
+
+def check_not_empty(dataset: Dataset[Any], verb: str) -> None:
+    if len(dataset) == 0:  # type: ignore[arg-type]
+        raise ValueError(f"Expected a dataset to {verb} on, got an empty one. Label something first.")
 
 
 def device_for(use_cuda: bool | None) -> torch.device:
@@ -412,9 +414,9 @@ def average_draws(draws: Tensor, criterion: Criterion | None) -> Tensor:
     n = draws.shape[-1]
     if n == 1:
         return draws[..., 0]
-    if isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)):
+    if isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)) or criterion in (F.cross_entropy, F.nll_loss):
         return F.log_softmax(draws.float(), dim=1).logsumexp(dim=-1) - float(np.log(n))
-    if isinstance(criterion, nn.BCEWithLogitsLoss):
+    if isinstance(criterion, nn.BCEWithLogitsLoss) or criterion is F.binary_cross_entropy_with_logits:
         draws = draws.float()
         return F.logsigmoid(draws).logsumexp(dim=-1) - F.logsigmoid(-draws).logsumexp(dim=-1)
     return draws.mean(dim=-1)
@@ -460,7 +462,7 @@ def as_arrays(draws: Any, dtype: Any) -> Any:
         array = draws.detach().float().cpu().numpy() if draws.dtype == torch.bfloat16 else draws.detach().cpu().numpy()
         return array if dtype is None else array.astype(dtype)
     values = draws.values() if isinstance(draws, Mapping) else draws
-    return [as_arrays(one, dtype) for one in values]
+    return [as_arrays(one, dtype) for one in values if one is not None]
 
 
 def inputs_of(batch: Any) -> Any:
@@ -473,12 +475,3 @@ def batch_size_of(data: Any) -> int:
         return len(data)
     values = list(data.values() if isinstance(data, Mapping) else data)
     return next(batch_size_of(one) for one in values if isinstance(one, (Tensor, Mapping, list, tuple)))
-
-
-def vars_of(told: TrainingArgs) -> dict[str, Any]:
-    """The arguments that `train_on_dataset` takes."""
-    return {
-        name: getattr(told, name)
-        for name in inspect.signature(ModelWrapper.train_on_dataset).parameters
-        if hasattr(told, name)
-    }

@@ -69,17 +69,16 @@ class ActiveLearningLoop:
 
     def step(self, pool: Dataset[Any] | None = None) -> bool:
         """Label the next items with the dataset's own targets; whether there was anything left to label."""
-        chosen = self.query(pool)[: self.query_size]
-        if not len(chosen):
-            return False
-        if self.dataset.can_label:
+        if self.dataset.can_label and self.dataset.n_unlabelled:
             raise ValueError(
                 "The dataset waits for labels, which a loop does not have. Take loop.query(), ask for the labels and "
                 "give them with dataset.label(index, value), or use a LabellingSession; for research on known labels "
                 "set dataset.can_label = False."
             )
-        self.dataset.label(chosen)
-        return True
+        chosen = self.query(pool)[: self.query_size]
+        if len(chosen):
+            self.dataset.label(chosen)
+        return len(chosen) > 0
 
     def _candidates(self, pool: Dataset[Any] | None) -> tuple[npt.NDArray[np.int64], Dataset[Any]]:
         """The positions in the whole pool that are asked about, and the dataset that holds just those."""
@@ -102,6 +101,6 @@ class ActiveLearningLoop:
         if self.uncertainty_folder is None:
             return
         self.uncertainty_folder.mkdir(parents=True, exist_ok=True)
-        name = f"uncertainty_pool={len(self.dataset.pool)}_labelled={len(self.dataset)}.npz"
+        name = f"uncertainty_pool={len(self.dataset.pool)}_labelled={self.dataset.n_labelled}.npz"
         items = np.asarray(self.dataset.pool_to_dataset(places), dtype=np.int64)
         np.savez(self.uncertainty_folder / name, items=items, uncertainty=scores, labelled=self.dataset.labelled_map)

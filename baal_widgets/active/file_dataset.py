@@ -63,10 +63,14 @@ class FileDataset(Dataset[tuple[Any, Any]]):
             lbl = lbl.item()
         if isinstance(lbl, bool) or not isinstance(lbl, (int, np.integer)) or lbl < 0:
             raise ValueError(f"Expected a class index from 0 on as the label of item {idx}, got {lbl!r}.")
-        if not 0 <= idx < len(self.files):
-            raise IndexError(f"Expected an item from 0 to {len(self.files) - 1}, got {idx}.")
+        self._check(idx)
         self.lbls[idx] = int(lbl)
 
     def unlabel(self, idx: int) -> None:
         """Forget the label of an item."""
+        self._check(idx)
         self.lbls[idx] = UNLABELLED
+
+    def _check(self, idx: int) -> None:
+        if not 0 <= idx < len(self.files):
+            raise IndexError(f"Expected an item from 0 to {len(self.files) - 1}, got {idx}.")

@@ -30,9 +30,9 @@ class AlwaysOn:
         self.__dict__["training"] = mode
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # pickle would look the made class up in this module, where it is not
-        _, _, *state = super().__reduce_ex__(2)
-        return (_blank, (type(self).__bases__[1],), *state)
+        # saving and copying would look the made class up in this module, where it is not
+        made: tuple[Any, ...] = super().__reduce_ex__(2)  # type: ignore[assignment]
+        return (_blank, (type(self).__bases__[1],), *made[2:])
 
 
 @cache
@@ -84,14 +84,12 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
 
 
 def unpatch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
-    """Undo `patch_module`: every layer is of its own class and in its own mode again."""
+    """Undo `patch_module`: every layer is of its own class and in its own mode again. Nothing to undo is fine."""
     module = module if inplace else copy.deepcopy(module)
-    patched = [layer for layer in module.modules() if isinstance(layer, AlwaysOn)]
-    if not patched:
-        warnings.warn("No layer was modified by unpatch_module!", UserWarning, stacklevel=2)
-    for layer in patched:
-        # the second base of the class that `always_on` made
-        layer.__class__ = type(layer).__bases__[1]
+    for layer in module.modules():
+        if isinstance(layer, AlwaysOn):
+            # the second base of the class that `always_on` made
+            layer.__class__ = type(layer).__bases__[1]
     return module
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ class SplittedDataset:
     """
 
     _labelled_cache: Ints | None
+    _active_cache: tuple[int, Ints] | None
     _pool_cache: Ints | None
 
     def __init__(
@@ -97,8 +99,11 @@ class SplittedDataset:
     def _active(self) -> Ints:
         if self.last_active_steps == -1:
             return self._all_labelled
-        items = self._all_labelled
-        return items[self._map[items] > self.current_al_step - self.last_active_steps]
+        if self._active_cache is None or self._active_cache[0] != self.last_active_steps:
+            items = self._all_labelled
+            recent = items[self._map[items] > self.current_al_step - self.last_active_steps]
+            self._active_cache = self.last_active_steps, recent
+        return self._active_cache[1]
 
     @property
     def _pool(self) -> Ints:
@@ -112,8 +117,7 @@ class SplittedDataset:
 
     def _forget(self) -> None:
         """Every change of the map ends here, so no index can be older than the map."""
-        self._labelled_cache = None
-        self._pool_cache = None
+        self._labelled_cache = self._active_cache = self._pool_cache = None
 
     def _translate(self, index: Any, items: Ints, where: str) -> Any:
         places, single = as_indices(index)
@@ -133,16 +137,15 @@ def as_indices(index: Any) -> tuple[list[int], bool]:
 
     Raises `TypeError` for anything else, truth values and floats among them.
     """
+    if isinstance(index, (list, tuple, range, set, frozenset)):
+        return [_whole(one) for one in index], False
     if isinstance(index, torch.Tensor):
         index = index.detach().cpu().numpy()
-    if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
-        return [int(index)], True
-    array = index if isinstance(index, np.ndarray) else np.asarray(list(index) if _is_listing(index) else index)
-    if array.size == 0 and array.ndim == 1:
-        return [], False
-    if array.ndim > 1 or not np.issubdtype(array.dtype, np.integer):
+    if not isinstance(index, np.ndarray) or index.ndim == 0:
+        return [_whole(index)], True
+    if index.ndim > 1 or (index.size and not np.issubdtype(index.dtype, np.integer)):
         raise TypeError(f"Expected whole numbers as indices, got {index!r}.")
-    return ([int(array)], True) if array.ndim == 0 else ([int(i) for i in array], False)
+    return index.astype(np.int64).tolist(), False
 
 
 def as_map(labelled: Any, n_items: int) -> Ints:
@@ -162,5 +165,10 @@ def as_generator(random_state: RandomSource) -> np.random.Generator:
     return np.random.default_rng(random_state)
 
 
-def _is_listing(index: Any) -> bool:
-    return isinstance(index, (list, tuple, range, set, frozenset))
+def _whole(index: Any) -> int:
+    try:
+        if isinstance(index, bool) or getattr(index, "dtype", None) in (torch.bool, np.dtype(bool)):
+            raise TypeError
+        return operator.index(index)
+    except TypeError:
+        raise TypeError(f"Expected a whole number as an index, got {index!r}.") from None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from baal_widgets.active.dataset.base import RandomSource, SplittedDataset, as_indices, as_map
+from baal_widgets.active.dataset.base import RandomSource, SplittedDataset, as_generator, as_indices, as_map
 
 
 def identity(item: Any) -> Any:
@@ -106,44 +106,38 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         `IndexError` out of the pool, `TypeError` for what is no index, `ValueError` for one that comes twice, values
         missing or of another number. A dataset that takes no labels warns of a value and keeps its own.
         """
-        places, single = as_indices(index)
-        items = self.pool_to_dataset(places)
-        self.label_items(items, [value] if single and value is not None else value)
+        self.label_items(self.pool_to_dataset(index), value)
 
     def label_items(self, items: Any, values: Any = None, step: int | None = None) -> None:
         """Label items of the pool by their indices in the whole dataset, as one new step or at the given one."""
-        chosen, _ = as_indices(items)
-        if len(set(chosen)) < len(chosen):
-            raise ValueError(f"An item comes more than once in {_few(chosen)}.")
+        chosen, single = _distinct(items)
         for item in chosen:
             if self.is_labelled(item):
                 raise ValueError(f"Item {item} is labelled already: relabel(item, value) changes a label.")
         if step is not None and step < 1:
             raise ValueError(f"Expected a step from 1 on, got {step}.")
-        told = self._check_values(values, len(chosen))
-        if not chosen:
+        if not chosen and (values is None or _count(values) == 0):
             return
+        told = self._check_values(values, len(chosen), single)
         if told is not None:
             self._tell(chosen, told)
         self._mark(chosen, self.current_al_step + 1 if step is None else step)
 
     def relabel(self, items: Any, value: Any) -> None:
         """Change the label of labelled items, by their indices in the whole dataset. Their steps stay."""
-        chosen, single = as_indices(items)
-        self._check_labelled(chosen)
-        told = self._check_values([value] if single else value, len(chosen))
+        chosen, single = self._check_labelled(items)
+        told = self._check_values(value, len(chosen), single)
         if told is not None:
             self._tell(chosen, told)
 
     def unlabel(self, items: Any) -> None:
         """Put labelled items back into the pool, by their indices in the whole dataset.
 
-        A dataset with a method `unlabel(item)` is told.
+        A dataset that takes labels is told, if it has a method `unlabel(item)`.
         """
-        chosen, _ = as_indices(items)
-        self._check_labelled(chosen)
+        chosen, _ = self._check_labelled(items)
         forget = getattr(self._dataset, "unlabel", None)
-        if callable(forget):
+        if self.can_label and callable(forget):
             for item in chosen:
                 forget(item)
         self._mark(chosen, 0)
@@ -181,45 +175,45 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         return {
             "labelled": torch.from_numpy(self.labelled_map),
             "random_state": _plain(self.random_state.bit_generator.state),
-            "targets": None if targets is None else {item: targets[item] for item in self._all_labelled.tolist()},
+            "targets": None
+            if targets is None
+            else {item: _plain(targets[item]) for item in self._all_labelled.tolist()},
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go back to a state, Baal's own kind included. Nothing changes when it does not fit (`ValueError`)."""
         restored = as_map(state_dict["labelled"], len(self._map))
         targets, random_state = state_dict.get("targets"), state_dict.get("random_state")
-        if isinstance(random_state, np.random.RandomState):
-            self.random_state = np.random.Generator(random_state._bit_generator)
-        elif random_state is not None:
-            generator = np.random.Generator(getattr(np.random, random_state["bit_generator"])())
-            generator.bit_generator.state = random_state
-            self.random_state = generator
+        generator = self.random_state if random_state is None else _generator_in(random_state)
         if targets and self.can_label:
-            self._tell(list(targets), list(targets.values()))
+            held = self._targets()
+            new = {item: value for item, value in targets.items() if held is None or not _same(value, held[item])}
+            self._tell(list(new), list(new.values()))
+        self.random_state = generator
         self._map = restored
         self._forget()
 
     # Within
 
-    def _check_labelled(self, items: Sequence[int]) -> None:
-        for item in items:
+    def _check_labelled(self, items: Any) -> tuple[list[int], bool]:
+        chosen, single = _distinct(items)
+        for item in chosen:
             if not self.is_labelled(item):
                 raise ValueError(f"Item {item} is not labelled: label_items(item, value) labels it.")
+        return chosen, single
 
-    def _check_values(self, values: Any, n: int) -> list[Any] | None:
+    def _check_values(self, values: Any, n: int, single: bool) -> list[Any] | None:
         """As many values as there are items, or `None` where none are to be told."""
-        if values is None:
+        told = list(values) if _count(values) is not None and not single else [values]
+        if all(value is None for value in told) and len(told) in (1, n):
             if self.can_label:
                 raise ValueError(
                     "The dataset takes labels, so each item needs one: label(index, value). In research on known "
                     "labels, set can_label = False."
                 )
             return None
-        told = list(values) if hasattr(values, "__len__") and not isinstance(values, (str, Mapping)) else [values]
-        if len(told) != n:
-            raise ValueError(f"Expected a label for each of {n} items, got {len(told)}.")
-        if all(value is None for value in told):
-            return self._check_values(None, n)
+        if len(told) != n or (self.can_label and any(value is None for value in told)):
+            raise ValueError(f"Expected a label for each of {n} items, got {told!r}.")
         if not self.can_label:
             warnings.warn(
                 "The dataset has no method label(item, value), so the values are ignored and its own targets stay.",
@@ -232,23 +226,18 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
     def _tell(self, items: Sequence[int], values: Sequence[Any]) -> None:
         """Hand labels to the dataset; when it refuses one, give those before it their old labels back."""
         targets = self._targets()
-        before = None if targets is None else [targets[item] for item in items]
+        # copies: an item of a tensor is a view, which would follow the change that it is to undo
+        before = [] if targets is None else [_copied(targets[item]) for item in items]
         for place, (item, value) in enumerate(zip(items, values, strict=True)):
             try:
                 self._dataset.label(item, value)  # type: ignore[attr-defined]
             except Exception:
-                for done in range(place if before is not None else 0):
-                    self._restore(items[done], before[done] if before is not None else None)
+                for done, old in zip(items[: place + 1], before, strict=False):
+                    if old is None and isinstance(targets, dict):
+                        targets.pop(done, None)
+                    else:
+                        targets[done] = old
                 raise
-
-    def _restore(self, item: int, value: Any) -> None:
-        targets = self._targets()
-        if targets is None:
-            return
-        if value is None and isinstance(targets, dict):
-            targets.pop(item, None)
-        else:
-            targets[item] = value
 
     def _targets(self) -> Any:
         """The labels that the dataset holds, by item, where it shows them."""
@@ -306,11 +295,26 @@ def _from_end(index: Any, n: int) -> int:
     return place % n
 
 
+def _distinct(items: Any) -> tuple[list[int], bool]:
+    chosen, single = as_indices(items)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"An item comes more than once in {_few(chosen)}.")
+    return chosen, single
+
+
+def _count(values: Any) -> int | None:
+    """How many values these are; `None` for what is one value, such as a string or a 0-d tensor."""
+    if isinstance(values, (str, bytes, Mapping)) or getattr(values, "ndim", 1) == 0 or not hasattr(values, "__len__"):
+        return None
+    return len(values)
+
+
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.shape == other.shape and bool(torch.equal(one, other))
-    if isinstance(one, np.ndarray):
-        return bool(np.array_equal(one, other))
+    if isinstance(one, (torch.Tensor, np.ndarray)):
+        if type(one) is not type(other) or one.shape != other.shape:
+            return False
+        both_nan = (one != one) & (other != other)
+        return bool(((one == other) | both_nan).all())  # type: ignore[union-attr]
     if isinstance(one, Mapping):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
@@ -321,13 +325,26 @@ def _same(one: Any, other: Any) -> bool:
         return True
 
 
-def _plain(state: Any) -> Any:
-    """A bit generator's state in types that a safe loader knows."""
-    if isinstance(state, Mapping):
-        return {key: _plain(value) for key, value in state.items()}
-    if isinstance(state, np.ndarray):
-        return state.tolist()
-    return int(state) if isinstance(state, np.integer) else state
+def _generator_in(state: Any) -> np.random.Generator:
+    """A generator that goes on from a saved state, ours or Baal's, and leaves that as it is."""
+    if isinstance(state, np.random.RandomState):
+        return as_generator(copy.deepcopy(state))
+    generator = np.random.Generator(getattr(np.random, state["bit_generator"])())
+    generator.bit_generator.state = state
+    return generator
+
+
+def _plain(value: Any) -> Any:
+    """A copy in types that a safe loader knows."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    return value.item() if isinstance(value, np.generic) else _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
 
 
 def _few(items: Sequence[int]) -> str:
