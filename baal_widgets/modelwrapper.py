@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import default_collate
 
 from baal_widgets.metric_mixin import MetricMixin
+from baal_widgets.utils.structures import as_arrays, batch_size_of, inputs_of, map_structure, to_device
 
 Criterion = Callable[[Any, Any], Tensor]
 Optimizer = torch.optim.Optimizer
@@ -436,42 +437,3 @@ def bind(
             raise TypeError(f"{method} got {name!r} twice.")
         bound[name] = value
     return {name: value for name, value in bound.items() if value is not None}
-
-
-def map_structure(function: Callable[..., Any], *values: Any) -> Any:
-    """Apply a function to the tensors of equally built nests of dicts and sequences; other leaves stay."""
-    first = values[0]
-    if isinstance(first, Tensor):
-        return function(*values)
-    if isinstance(first, Mapping):
-        return {key: map_structure(function, *(value[key] for value in values)) for key in first}
-    if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(*(map_structure(function, *parts) for parts in zip(*values, strict=True)))
-    if isinstance(first, (list, tuple)):
-        return type(first)(map_structure(function, *parts) for parts in zip(*values, strict=True))
-    return first
-
-
-def to_device(data: Any, device: torch.device) -> Any:
-    return map_structure(lambda one: one.to(device, non_blocking=True), data)
-
-
-def as_arrays(draws: Any, dtype: Any) -> Any:
-    """NumPy arrays of draws: one, or a list of them for a model of several outputs."""
-    if isinstance(draws, Tensor):
-        array = draws.detach().float().cpu().numpy() if draws.dtype == torch.bfloat16 else draws.detach().cpu().numpy()
-        return array if dtype is None else array.astype(dtype)
-    values = draws.values() if isinstance(draws, Mapping) else draws
-    return [as_arrays(one, dtype) for one in values if one is not None]
-
-
-def inputs_of(batch: Any) -> Any:
-    """The inputs of a batch that may be a pair with targets. A list of several inputs and a target is such a pair."""
-    return batch[0] if isinstance(batch, (list, tuple)) else batch
-
-
-def batch_size_of(data: Any) -> int:
-    if isinstance(data, Tensor):
-        return len(data)
-    values = list(data.values() if isinstance(data, Mapping) else data)
-    return next(batch_size_of(one) for one in values if isinstance(one, (Tensor, Mapping, list, tuple)))

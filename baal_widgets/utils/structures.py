@@ -1,0 +1,48 @@
+"""Batches as models take and give them: tensors, or nests of dicts and sequences of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def map_structure(function: Callable[..., Any], *values: Any) -> Any:
+    """Apply a function to the tensors of equally built nests of dicts and sequences; other leaves stay."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return function(*values)
+    if isinstance(first, Mapping):
+        return {key: map_structure(function, *(value[key] for value in values)) for key in first}
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(map_structure(function, *parts) for parts in zip(*values, strict=True)))
+    if isinstance(first, (list, tuple)):
+        return type(first)(map_structure(function, *parts) for parts in zip(*values, strict=True))
+    return first
+
+
+def to_device(data: Any, device: torch.device) -> Any:
+    return map_structure(lambda one: one.to(device, non_blocking=True), data)
+
+
+def as_arrays(draws: Any, dtype: Any) -> Any:
+    """NumPy arrays of draws: one, or a list of them for a model of several outputs."""
+    if isinstance(draws, Tensor):
+        array = draws.detach().float().cpu().numpy() if draws.dtype == torch.bfloat16 else draws.detach().cpu().numpy()
+        return array if dtype is None else array.astype(dtype)
+    values = draws.values() if isinstance(draws, Mapping) else draws
+    return [as_arrays(one, dtype) for one in values if one is not None]
+
+
+def inputs_of(batch: Any) -> Any:
+    """The inputs of a batch that may be a pair with targets. A list of several inputs and a target is such a pair."""
+    return batch[0] if isinstance(batch, (list, tuple)) else batch
+
+
+def batch_size_of(data: Any) -> int:
+    if isinstance(data, Tensor):
+        return len(data)
+    values = list(data.values() if isinstance(data, Mapping) else data)
+    return next(batch_size_of(one) for one in values if isinstance(one, (Tensor, Mapping, list, tuple)))
