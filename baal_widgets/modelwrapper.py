@@ -62,9 +62,11 @@ class ModelWrapper(MetricMixin):
         self._second_style = args is not None or isinstance(criterion, TrainingArgs)
         if isinstance(criterion, TrainingArgs):
             args, criterion = criterion, criterion.criterion
-        self.args = args or TrainingArgs(criterion=criterion, replicate_in_memory=replicate_in_memory)
-        if criterion is not None:
-            self.args.criterion = criterion
+        self.args = args or TrainingArgs(criterion=criterion)
+        if criterion is not None and criterion is not self.args.criterion:
+            self.args = replace(self.args, criterion=criterion)
+        if not replicate_in_memory and self.args.replicate_in_memory:
+            self.args = replace(self.args, replicate_in_memory=False)
         self._device = None if device is None else torch.device(device)
 
     @property
@@ -78,6 +80,10 @@ class ModelWrapper(MetricMixin):
     @property
     def replicate_in_memory(self) -> bool:
         return self.args.replicate_in_memory
+
+    @replicate_in_memory.setter
+    def replicate_in_memory(self, replicate: bool) -> None:
+        self.args.replicate_in_memory = replicate
 
     @property
     def device(self) -> torch.device:
@@ -169,8 +175,8 @@ class ModelWrapper(MetricMixin):
         """The loss of a batch. A whole number in the third place is `average_predictions`, as in Baal 2.x."""
         if cuda is not None and not isinstance(cuda, bool):
             average_predictions, cuda = cuda, None
-        device = self._place(cuda)
-        target = to_device(target, device)
+        cuda = self._on_cuda(cuda)
+        target = to_device(target, self._place(cuda))
         with torch.no_grad():
             draws = self.predict_on_batch(data, average_predictions, cuda)
             output = map_structure(lambda one: average_draws(one, self.criterion), draws)
@@ -311,10 +317,17 @@ class ModelWrapper(MetricMixin):
     ) -> TrainingArgs:
         """The wrapper's arguments with those of a call over them."""
         call = {
-            "optimizer": optimizer, "batch_size": batch_size, "epoch": epoch, "use_cuda": use_cuda,
-            "workers": workers, "collate_fn": collate_fn, "regularizer": regularizer,
+            "optimizer": optimizer, "batch_size": batch_size, "epoch": epoch, "workers": workers,
+            "collate_fn": collate_fn, "regularizer": regularizer,
         }  # fmt: skip
-        return replace(self.args, **{name: value for name, value in call.items() if value is not None})
+        given = {name: value for name, value in call.items() if value is not None}
+        return replace(self.args, **given, use_cuda=self._on_cuda(use_cuda))
+
+    def _on_cuda(self, use_cuda: bool | None) -> bool | None:
+        """Whether a call runs on CUDA, decided and warned of once; `None` leaves it to `device`."""
+        if use_cuda is None and self._device is None:
+            use_cuda = self.args.use_cuda
+        return None if use_cuda is None else device_for(use_cuda).type == "cuda"
 
     def _train(self, dataset: Dataset[Any], told: TrainingArgs) -> list[float]:
         told = replace(told, optimizer=told.optimizer or self._default_optimizer())
@@ -375,10 +388,11 @@ class ModelWrapper(MetricMixin):
         """Where to run, with the model moved there."""
         device = self.device if use_cuda is None else device_for(use_cuda)
         parameter = next(self.model.parameters(), None)
-        if parameter is not None and (
-            parameter.device.type != device.type or device.index not in (None, parameter.device.index)
-        ):
-            self.model.to(device)
+        if parameter is None:
+            return device
+        if parameter.device.type == device.type and device.index in (None, parameter.device.index):
+            return parameter.device  # "cuda" alone means whichever GPU the model is on
+        self.model.to(device)
         return device
 
     def _default_optimizer(self) -> Optimizer:
@@ -400,7 +414,7 @@ def device_for(use_cuda: bool | None) -> torch.device:
     if torch.cuda.is_available() and use_cuda is not False:
         return torch.device("cuda")
     if use_cuda:
-        warnings.warn("use_cuda=True, but there is no CUDA device here: running on the CPU.", UserWarning, stacklevel=4)
+        warnings.warn("use_cuda=True, but there is no CUDA device here: running on the CPU.", UserWarning, stacklevel=5)
     if use_cuda is None and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")

@@ -343,7 +343,8 @@ class LabellingSession:
     def _resume(self) -> State:
         events = self._journal.events()
         if not events:
-            events = self._journal.append(self._opening(), *self._given())
+            self._journal.append(self._opening(), *self._given())
+            events = self._journal.events()
         self._store = events[0].op_id
         state = fold(events, self._index_of)
         self._check_settings(state.settings)

@@ -163,9 +163,42 @@ def test_the_arguments_can_be_read_and_set():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 def test_cuda_that_is_not_there_is_warned_of_once_a_call():
-    with pytest.warns(UserWarning, match="running on the CPU"):
-        predictions = wrap().predict_on_dataset(classes(), use_cuda=True)
-    assert len(predictions) == N
+    model, data, (x, y) = stochastic(), classes(), classes()[:4]
+    told = TrainingArgs(sgd(model), batch_size=4, epoch=2, use_cuda=True, criterion=nn.CrossEntropyLoss())
+    first, second = wrap(model), ModelWrapper(model, told)
+    calls = [
+        lambda: first.train_on_dataset(data, None, 4, 2, True),
+        lambda: first.test_on_dataset(data, 4, True),
+        lambda: first.predict_on_dataset(data, 4, 3, True),
+        lambda: list(first.predict_on_dataset_generator(data, 4, 3, True)),
+        lambda: first.train_and_test_on_datasets(data, data, None, 4, 2, True),
+        lambda: first.test_on_batch(x, y, True, 2),
+        lambda: second.train_on_dataset(data),
+        lambda: second.test_on_dataset(data, 2),
+        lambda: second.predict_on_dataset(data, 3),
+        lambda: second.test_on_batch(x, y, 2),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match="running on the CPU") as warned:
+            call()
+        assert len(warned) == 1
+
+
+def test_the_device_that_is_named_wins_over_the_arguments_and_a_call_over_both():
+    wrapper = wrap(args=TrainingArgs(use_cuda=True), device="cpu")
+    assert wrapper.predict_on_dataset(classes()).shape[0] == N  # no warning of CUDA
+    assert wrapper.device.type == "cpu"
+
+
+def test_the_callers_arguments_stay_as_they_were():
+    args = TrainingArgs()
+    wrapper = ModelWrapper(plain(), nn.CrossEntropyLoss(), False, args=args)
+    assert (args.criterion, args.replicate_in_memory) == (None, True)
+    assert wrapper.criterion is not None
+    assert not wrapper.replicate_in_memory
+    wrapper.replicate_in_memory = True
+    assert wrapper.args.replicate_in_memory
+    assert ModelWrapper(plain(), args).args is args
 
 
 # Training

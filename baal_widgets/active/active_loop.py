@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Subset
 from baal_widgets.active.dataset import ActiveLearningDataset, ActiveLearningPool
 from baal_widgets.active.dataset.base import RandomSource, as_generator
 from baal_widgets.active.heuristics import AbstractHeuristic, Random
+from baal_widgets.checks import positive
 
 
 class ActiveLearningLoop:
@@ -43,13 +44,12 @@ class ActiveLearningLoop:
         self.dataset = dataset
         self.get_probabilities = get_probabilities
         self.heuristic = Random() if heuristic is None else heuristic
-        self.query_size = query_size if ndata_to_label is None else ndata_to_label
-        self.max_sample = max_sample if max_samples is None else max_samples
+        self.query_size = positive("query_size", query_size if ndata_to_label is None else ndata_to_label)
+        max_sample = max_sample if max_samples is None else max_samples
+        self.max_sample = max_sample if max_sample == -1 else positive("max_sample, if not -1 for all,", max_sample)
         self.uncertainty_folder = None if uncertainty_folder is None else Path(uncertainty_folder)
         self.random_state = as_generator(random_state)
         self.kwargs = kwargs
-        if self.query_size < 1:
-            raise ValueError(f"Expected query_size to be from 1 on, got {self.query_size}.")
 
     def query(self, pool: Dataset[Any] | None = None) -> npt.NDArray[np.int64]:
         """Positions in `dataset.pool` to label next, most wanted first. Labels nothing.

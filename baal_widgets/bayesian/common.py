@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
+from types import MethodType
 from typing import Any, ClassVar
 
 from torch import nn
@@ -39,20 +41,40 @@ class BayesianModule(nn.Module):
         self.unpatch()
 
 
-def share_structure(module: nn.Module, memo: dict[int, nn.Module] | None = None) -> nn.Module:
+def share_structure(module: nn.Module) -> nn.Module:
     """A copy of a model's modules that holds the very same parameters and buffers. Costs no tensor memory.
 
-    Modules used in several places stay shared among them.
+    Modules used in several places stay shared among them. Lists of layers, and methods put in a model's `forward`,
+    lead to the copies. A closure over the model cannot be seen into and still runs the original.
     """
-    memo = {} if memo is None else memo
-    if id(module) not in memo:
-        twin = copy.copy(module)
-        memo[id(module)] = twin
-        children = {
-            name: None if child is None else share_structure(child, memo) for name, child in module._modules.items()
-        }
+    twins: dict[int, nn.Module] = {}
+    twin = _twin(module, twins)
+    for one in twins.values():
+        one.__dict__.update({name: _led(value, twins) for name, value in one.__dict__.items() if name != "_modules"})
+    return twin
+
+
+def _twin(module: nn.Module, twins: dict[int, nn.Module]) -> nn.Module:
+    if id(module) not in twins:
+        twin = twins[id(module)] = copy.copy(module)
+        children = {name: None if child is None else _twin(child, twins) for name, child in module._modules.items()}
         twin.__dict__["_modules"] = children
         # the dicts themselves are shared, so that a parameter replaced by `.to(device)` is replaced in both
         twin.__dict__["_parameters"] = module._parameters
         twin.__dict__["_buffers"] = module._buffers
-    return memo[id(module)]
+    return twins[id(module)]
+
+
+def _led(value: Any, twins: dict[int, nn.Module]) -> Any:
+    """What an attribute holds, with the twins of modules in their place; the very same where there are none."""
+    if isinstance(value, nn.Module):
+        return twins.get(id(value), value)
+    if isinstance(value, MethodType):
+        return MethodType(value.__func__, _led(value.__self__, twins))
+    if type(value) is partial:
+        return partial(_led(value.func, twins), *(_led(one, twins) for one in value.args), **value.keywords)
+    if type(value) in (list, tuple) and any(isinstance(one, nn.Module) for one in value):
+        return type(value)(_led(one, twins) for one in value)
+    if type(value) is dict and any(isinstance(one, nn.Module) for one in value.values()):
+        return {key: _led(one, twins) for key, one in value.items()}
+    return value

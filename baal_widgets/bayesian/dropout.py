@@ -30,9 +30,12 @@ class AlwaysOn:
         self.__dict__["training"] = mode
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        kind = _own_class(self)
+        if kind is None:
+            return super().__reduce_ex__(protocol)
         # saving and copying would look the made class up in this module, where it is not
         made: tuple[Any, ...] = super().__reduce_ex__(2)  # type: ignore[assignment]
-        return (_blank, (type(self).__bases__[1],), *made[2:])
+        return (_blank, (kind,), *made[2:])
 
 
 @cache
@@ -40,6 +43,12 @@ def always_on(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of layers of some kind whose dropout does not stop."""
     told = f"{kind.__name__} whose dropout stays on, in `eval` mode too."
     return type(f"MC{kind.__name__}", (AlwaysOn, kind), {"__module__": __name__, "__doc__": told})
+
+
+def _own_class(layer: object) -> type | None:
+    """The class of a layer before `always_on`; `None` for one that a user derived from `Dropout` of this module."""
+    bases = type(layer).__bases__
+    return bases[1] if bases[0] is AlwaysOn else None
 
 
 def _blank(kind: type[nn.Module]) -> nn.Module:
@@ -84,12 +93,15 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
 
 
 def unpatch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
-    """Undo `patch_module`: every layer is of its own class and in its own mode again. Nothing to undo is fine."""
+    """Undo `patch_module`: every layer is of its own class and in its own mode again. Nothing to undo is fine.
+
+    Layers that were made as this module's `Dropout` become torch's; those of a class derived from it stay on.
+    """
     module = module if inplace else copy.deepcopy(module)
     for layer in module.modules():
-        if isinstance(layer, AlwaysOn):
-            # the second base of the class that `always_on` made
-            layer.__class__ = type(layer).__bases__[1]
+        kind = _own_class(layer)
+        if kind is not None:
+            layer.__class__ = kind
     return module
 
 

@@ -164,6 +164,13 @@ def test_a_query_of_nothing_is_refused(size):
         loop_of(ActiveLearningDataset(Numbers()), query_size=size)
 
 
+@pytest.mark.parametrize("options", [{"query_size": 1.5}, {"max_sample": 0}, {"max_samples": -2}], ids=repr)
+def test_numbers_of_items_that_mean_nothing_are_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=name.rstrip("s")):
+        ActiveLearningLoop(ActiveLearningDataset(Numbers()), None, **options)
+
+
 def test_there_is_nothing_to_ask_about_an_empty_pool():
     for whole in (Numbers(), Waiting()):
         loop = loop_of(ActiveLearningDataset(whole, labelled=[True] * N))

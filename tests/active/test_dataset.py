@@ -130,6 +130,7 @@ def test_an_empty_pool_and_an_empty_labelled_set_have_no_items():
 
 
 def test_an_empty_dataset_is_empty():
+    assert len(ActiveLearningDataset(Known(0), labelled=[])) == 0
     dataset = ActiveLearningDataset(Known(0))
     dataset.label_randomly(3)
     assert len(dataset) == len(dataset.pool) == dataset.current_al_step == 0
@@ -279,6 +280,55 @@ def test_labels_of_several_numbers_are_rolled_back_too(make):
     assert (whole.targets == -1).all()
 
 
+def test_a_person_who_interrupts_leaves_nothing_half_labelled():
+    class Interrupted(Waiting):
+        def label(self, item, value):
+            super().label(item, value)
+            if item == 2:
+                raise KeyboardInterrupt
+
+    whole = Interrupted()
+    dataset = ActiveLearningDataset(whole)
+    with pytest.raises(KeyboardInterrupt):
+        dataset.label([0, 1, 2, 3], [5, 6, 7, 8])
+    assert whole.targets == [-1] * N
+    assert dataset.n_labelled == 0
+
+
+def test_labels_that_cannot_be_written_back_do_not_hide_the_error():
+    class Frozen(Waiting):
+        def label(self, item, value):
+            raise RuntimeError("refused")
+
+    with pytest.raises(RuntimeError, match="refused"):
+        ActiveLearningDataset(Frozen((-1,) * N)).label(0, 1)
+
+
+@pytest.mark.parametrize("targets", list(TARGETS))
+def test_items_are_unlabelled_all_or_none(targets):
+    class Sticky(Waiting):
+        def unlabel(self, item):
+            if item == 2:
+                raise RuntimeError("refused")
+            super().unlabel(item)
+
+    whole = Sticky(TARGETS[targets]())
+    dataset = ActiveLearningDataset(whole)
+    dataset.label([0, 1, 2], [5, 6, 7])
+    with pytest.raises(RuntimeError, match="refused"):
+        dataset.unlabel([0, 1, 2])
+    assert [int(whole.targets[item]) for item in range(3)] == [5, 6, 7]
+    assert dataset.get_indices_for_active_step() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("step", [0, -1, 1.5, True])
+def test_a_step_is_a_whole_number_from_one_on(step):
+    dataset = ActiveLearningDataset(Known())
+    with pytest.raises(ValueError, match="step"):
+        dataset.label_items([0], step=step)
+    assert dataset.n_labelled == 0
+
+
 def test_a_list_is_one_label_where_one_item_is_named():
     whole = Waiting()
     dataset = ActiveLearningDataset(whole)
@@ -422,7 +472,31 @@ def test_caches_follow_reset_and_load():
     assert len(dataset) == 0
 
 
+def test_a_thread_that_reads_while_another_labels_leaves_no_old_indices_behind():
+    dataset = ActiveLearningDataset(Known(4))
+    steps = dataset._map
+
+    class LabelsMeanwhile(np.ndarray):
+        def __eq__(self, other):
+            dataset._map = steps
+            dataset.label_items([0])  # between the reading of the map and the keeping of what was found
+            return np.asarray(self) == other
+
+    dataset._map = steps.copy().view(LabelsMeanwhile)
+    assert len(dataset._pool) == 4
+    assert dataset._pool.tolist() == [1, 2, 3]
+
+
 # Randomness
+
+
+@pytest.mark.parametrize("n", [-1, 2.0, "3", True, None])
+def test_a_number_of_random_labels_that_means_nothing_is_refused(n):
+    dataset = ActiveLearningDataset(Known())
+    with pytest.raises(ValueError, match="number of items"):
+        dataset.label_randomly(n)
+    dataset.label_randomly(0)
+    assert (dataset.n_labelled, dataset.current_al_step) == (0, 0)
 
 
 def test_random_labels_are_reproducible_and_leave_the_global_generators_alone():
@@ -516,6 +590,37 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change):
     after = dataset.state_dict()
     assert torch.equal(after.pop("labelled"), before.pop("labelled"))
     assert after == before
+
+
+def test_labels_given_after_a_state_was_saved_are_forgotten_with_it():
+    whole = Waiting()
+    dataset = ActiveLearningDataset(whole)
+    dataset.label(0, 1)
+    saved = dataset.state_dict()
+    dataset.label([0, 1], [2, 3])
+    dataset.load_state_dict(saved)
+    assert whole.targets == [1] + [-1] * 9
+    assert dataset.labelled_map.tolist() == [1] + [0] * 9
+    dataset.label(0, 4)
+    dataset.load_state_dict({"labelled": np.zeros(N, int)})  # Baal's kind knows no labels
+    assert whole.targets == [1, 4] + [-1] * 8
+
+
+@pytest.mark.parametrize("item", [4, N])
+def test_a_state_with_labels_of_what_is_not_labelled_is_refused(item):
+    dataset = ActiveLearningDataset(Waiting({}))
+    dataset.label(0, 1)
+    with pytest.raises(ValueError, match="labels of labelled items"):
+        dataset.load_state_dict({**dataset.state_dict(), "targets": {item: 1}})
+    assert dataset.dataset.targets == {0: 1}
+
+
+@pytest.mark.parametrize("state", [{"bit_generator": "rand"}, {"bit_generator": "seed"}, {}, 3], ids=repr)
+def test_a_random_state_that_is_none_is_refused_and_calls_nothing(state):
+    dataset, before = ActiveLearningDataset(Known()), np.random.get_state()[2]  # noqa: NPY002
+    with pytest.raises(ValueError, match="random state"):
+        dataset.load_state_dict({**dataset.state_dict(), "random_state": state})
+    assert np.random.get_state()[2] == before  # noqa: NPY002
 
 
 # The pool's own ways

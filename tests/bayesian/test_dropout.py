@@ -1,6 +1,8 @@
 import copy
+import functools
 import io
 import pickle
+import types
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from baal_widgets.bayesian import BayesianModule
 from baal_widgets.bayesian.common import share_structure
-from baal_widgets.bayesian.dropout import MCDropoutModule, patch_module, stochastic_layers, unpatch_module
+from baal_widgets.bayesian.dropout import Dropout, MCDropoutModule, patch_module, stochastic_layers, unpatch_module
 
 
 class Attention(nn.Module):
@@ -83,6 +85,32 @@ def make(name):
     torch.manual_seed(0)
     build, shape = MODELS[name]
     return build().eval(), torch.randn(shape)
+
+
+class MyDropout(Dropout):
+    """A user's own kind of always-on dropout."""
+
+
+class Listed(nn.Module):
+    """Runs its layers by way of a plain list or dict."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(8, 8), nn.Dropout(0.5)
+        layers = [self.linear, self.dropout]
+        self.layers = dict(enumerate(layers)) if kind is dict else kind(layers)
+
+    def forward(self, x):
+        for layer in self.layers.values() if isinstance(self.layers, dict) else self.layers:
+            x = layer(x)
+        return x
+
+
+def given_forward(wrap):
+    """A model whose `forward` was put into it, as libraries do that hook into others' models."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5))
+    model.forward = wrap(lambda self, x: self[1](self[0](x)), model)
+    return model
 
 
 def varies(model, x):
@@ -239,6 +267,47 @@ def test_shared_layers_stay_shared():
     assert twin.one is twin.two
     assert twin.one is not model.one
     assert twin.nothing is None
+
+
+LED = {
+    "list": lambda: Listed(list),
+    "tuple": lambda: Listed(tuple),
+    "dict": lambda: Listed(dict),
+    "method": lambda: given_forward(types.MethodType),
+    "partial": lambda: given_forward(functools.partial),
+}
+
+
+@pytest.mark.parametrize("kind", list(LED))
+def test_layers_that_a_model_reaches_by_another_way_are_stochastic_too(kind):
+    model, x = LED[kind]().eval(), torch.ones(4, 8)
+    before = portrait(model)
+    with torch.no_grad():
+        assert varies(MCDropoutModule(model).eval(), x)
+        assert not varies(model, x)
+    assert portrait(model) == before
+
+
+def test_what_a_model_keeps_beside_its_layers_stays_the_very_same():
+    model = nn.Sequential(nn.Dropout(0.5))
+    model.seen, model.names = [], {"a": 1}
+    twin = MCDropoutModule(model).parent_module
+    assert twin.seen is model.seen
+    assert twin.names is model.names
+
+
+def test_a_class_derived_from_always_on_dropout_stays_on():
+    model = nn.Sequential(MyDropout(0.5)).eval()
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), unpatch_module(patch_module(model))):
+        assert type(twin[0]) is MyDropout
+        assert varies(twin, torch.ones(50))
+
+
+def test_always_on_dropout_can_be_used_as_a_layer_and_turned_off():
+    model, x = nn.Sequential(Dropout(0.5)).eval(), torch.ones(50)
+    assert varies(model, x)
+    assert not varies(unpatch_module(model), x)
+    assert type(model[0]) is nn.Dropout
 
 
 def test_tied_weights_stay_tied():

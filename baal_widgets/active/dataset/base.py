@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,6 @@ class SplittedDataset:
     set and in the pool follow the order of the items. Looking one up is O(1); the first after a change is O(n).
     """
 
-    _labelled_cache: Ints | None
-    _active_cache: tuple[int, Ints] | None
-    _pool_cache: Ints | None
-
     def __init__(
         self, n_items: int, labelled: Any = None, random_state: RandomSource = None, last_active_steps: int = -1
     ) -> None:
@@ -33,7 +29,8 @@ class SplittedDataset:
         self.last_active_steps = last_active_steps
         self.random_state = as_generator(random_state)
         self._map = np.zeros(n_items, np.int64) if labelled is None else as_map(labelled, n_items)
-        self._forget()
+        self._version = 0
+        self._cache: dict[str, tuple[Any, Ints]] = {}
 
     @property
     def labelled_map(self) -> Ints:
@@ -60,7 +57,7 @@ class SplittedDataset:
 
     def is_labelled(self, item: int) -> bool:
         """Whether an item, by its index in the whole dataset, is labelled."""
-        return bool(self._map[self._check(item, len(self._map), "item")] > 0)
+        return bool(self._map[self._check(item, len(self._map), "an item")] > 0)
 
     def get_indices_for_active_step(self) -> list[int]:
         """The labelled items of the last `last_active_steps` steps, of all where that is -1."""
@@ -91,44 +88,47 @@ class SplittedDataset:
 
     @property
     def _all_labelled(self) -> Ints:
-        if self._labelled_cache is None:
-            self._labelled_cache = np.flatnonzero(self._map)
-        return self._labelled_cache
+        return self._cached("labelled", None, lambda: np.flatnonzero(self._map))
 
     @property
     def _active(self) -> Ints:
         if self.last_active_steps == -1:
             return self._all_labelled
-        if self._active_cache is None or self._active_cache[0] != self.last_active_steps:
-            items = self._all_labelled
-            recent = items[self._map[items] > self.current_al_step - self.last_active_steps]
-            self._active_cache = self.last_active_steps, recent
-        return self._active_cache[1]
+        first = self.last_active_steps
+        return self._cached("active", first, lambda: np.flatnonzero(self._map > max(self.current_al_step - first, 0)))
 
     @property
     def _pool(self) -> Ints:
-        if self._pool_cache is None:
-            self._pool_cache = np.flatnonzero(self._map == 0)
-        return self._pool_cache
+        return self._cached("pool", None, lambda: np.flatnonzero(self._map == 0))
+
+    def _cached(self, name: str, option: Any, make: Callable[[], Ints]) -> Ints:
+        # The version is read before the map: what another thread changes meanwhile makes this entry an old one.
+        key = self._version, option
+        held = self._cache.get(name)
+        if held is None or held[0] != key:
+            held = self._cache[name] = key, make()
+        return held[1]
 
     def _mark(self, items: Sequence[int], step: int) -> None:
-        self._map[list(items)] = step
-        self._forget()
+        changed = self._map.copy()
+        changed[list(items)] = step
+        self._replace_map(changed)
 
-    def _forget(self) -> None:
+    def _replace_map(self, steps: Ints) -> None:
         """Every change of the map ends here, so no index can be older than the map."""
-        self._labelled_cache = self._active_cache = self._pool_cache = None
+        self._map = steps
+        self._version += 1
 
     def _translate(self, index: Any, items: Ints, where: str) -> Any:
         places, single = as_indices(index)
-        found = [int(items[self._check(place, len(items), f"position of the {where}")]) for place in places]
+        found = [int(items[self._check(place, len(items), f"a position of the {where}")]) for place in places]
         return found[0] if single else found
 
     @staticmethod
     def _check(index: int, n: int, what: str) -> int:
         (index,), _ = as_indices(index)
         if not 0 <= index < n:
-            raise IndexError(f"Expected a {what} from 0 to {n - 1}, got {index}.")
+            raise IndexError(f"Expected {what} among {n}, counted from 0, got {index}.")
         return index
 
 
@@ -153,7 +153,8 @@ def as_map(labelled: Any, n_items: int) -> Ints:
     array = labelled.detach().cpu().numpy() if isinstance(labelled, torch.Tensor) else np.asarray(labelled)
     if array.shape != (n_items,):
         raise ValueError(f"Expected labelled to hold a value for each of {n_items} items, got shape {array.shape}.")
-    if not (array.dtype == bool or np.issubdtype(array.dtype, np.integer)) or (array.astype(np.int64) < 0).any():
+    whole = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
+    if n_items and (not whole or (array.astype(np.int64) < 0).any()):
         raise ValueError(f"Expected labelled to hold truth values or steps from 0 on, got {array.dtype}.")
     return array.astype(np.int64)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from baal_widgets.active.dataset.base import RandomSource, SplittedDataset, as_generator, as_indices, as_map
+from baal_widgets.checks import positive
 
 
 def identity(item: Any) -> Any:
@@ -91,7 +93,7 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
 
     def get_raw(self, item: int) -> Any:
         """An item by its index in the whole dataset."""
-        return self._dataset[self._check(item, len(self._map), "item")]
+        return self._dataset[self._check(item, len(self._map), "an item")]
 
     def check_dataset_can_label(self) -> bool:
         """Whether the dataset takes labels: has a method `label(item, value)`."""
@@ -114,8 +116,7 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         for item in chosen:
             if self.is_labelled(item):
                 raise ValueError(f"Item {item} is labelled already: relabel(item, value) changes a label.")
-        if step is not None and step < 1:
-            raise ValueError(f"Expected a step from 1 on, got {step}.")
+        step = None if step is None else positive("step", step)
         if not chosen and (values is None or _count(values) == 0):
             return
         told = self._check_values(values, len(chosen), single)
@@ -133,18 +134,18 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
     def unlabel(self, items: Any) -> None:
         """Put labelled items back into the pool, by their indices in the whole dataset.
 
-        A dataset that takes labels is told, if it has a method `unlabel(item)`.
+        A dataset that takes labels is told, if it has a method `unlabel(item)`; one that does not keeps what it was
+        last told, as nothing says how it writes that a label is missing.
         """
         chosen, _ = self._check_labelled(items)
-        forget = getattr(self._dataset, "unlabel", None)
-        if self.can_label and callable(forget):
-            for item in chosen:
-                forget(item)
+        self._untell(chosen)
         self._mark(chosen, 0)
 
     def label_randomly(self, n: int = 1) -> None:
         """Label `n` items of the pool picked at random, with the dataset's own targets; fewer when the pool is
         smaller. One step. Raises `ValueError` where the dataset waits for labels: it has none to offer."""
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+            raise ValueError(f"Expected a number of items to label, a whole one from 0 on, got {n!r}.")
         if self.can_label:
             raise ValueError(
                 "The dataset waits for labels, so items cannot be labelled without one. Give the labels with "
@@ -154,9 +155,8 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         self.label_items(np.sort(picked))
 
     def reset_labelled(self) -> None:
-        """Put everything back into the pool."""
-        self._map = np.zeros_like(self._map)
-        self._forget()
+        """Put everything back into the pool. The dataset keeps the labels that it was told, unlike in `unlabel`."""
+        self._replace_map(np.zeros_like(self._map))
 
     reset_labeled = reset_labelled
 
@@ -181,17 +181,25 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go back to a state, Baal's own kind included. Nothing changes when it does not fit (`ValueError`)."""
+        """Go back to a state, Baal's own kind included. Nothing changes when it does not fit (`ValueError`).
+
+        A dataset that takes labels is told those of the state, and to forget others where it has `unlabel(item)`.
+        Baal's kind knows no labels and leaves them alone.
+        """
         restored = as_map(state_dict["labelled"], len(self._map))
         targets, random_state = state_dict.get("targets"), state_dict.get("random_state")
         generator = self.random_state if random_state is None else _generator_in(random_state)
-        if targets and self.can_label:
+        if targets is not None and self.can_label:
+            if unknown := set(targets) - set(np.flatnonzero(restored).tolist()):
+                raise ValueError(f"Expected labels of labelled items in the state, got some of {_few(list(unknown))}.")
             held = self._targets()
             new = {item: value for item, value in targets.items() if held is None or not _same(value, held[item])}
-            self._tell(list(new), list(new.values()))
+            gone = np.flatnonzero(self.labelled & (restored == 0)).tolist()
+            with self._all_or_none([*gone, *new]):
+                self._untell(gone)
+                self._tell(list(new), list(new.values()))
         self.random_state = generator
-        self._map = restored
-        self._forget()
+        self._replace_map(restored)
 
     # Within
 
@@ -224,20 +232,33 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         return told
 
     def _tell(self, items: Sequence[int], values: Sequence[Any]) -> None:
-        """Hand labels to the dataset; when it refuses one, give those before it their old labels back."""
+        with self._all_or_none(items):
+            for item, value in zip(items, values, strict=True):
+                self._dataset.label(item, value)  # type: ignore[attr-defined]
+
+    def _untell(self, items: Sequence[int]) -> None:
+        forget = getattr(self._dataset, "unlabel", None)
+        if self.can_label and callable(forget):
+            with self._all_or_none(items):
+                for item in items:
+                    forget(item)
+
+    @contextmanager
+    def _all_or_none(self, items: Sequence[int]) -> Iterator[None]:
+        """When the dataset refuses one of several labels, or a person interrupts, all get their old ones back."""
         targets = self._targets()
         # copies: an item of a tensor is a view, which would follow the change that it is to undo
         before = [] if targets is None else [_copied(targets[item]) for item in items]
-        for place, (item, value) in enumerate(zip(items, values, strict=True)):
-            try:
-                self._dataset.label(item, value)  # type: ignore[attr-defined]
-            except Exception:
-                for done, old in zip(items[: place + 1], before, strict=False):
+        try:
+            yield
+        except BaseException:
+            if hasattr(targets, "__setitem__"):
+                for item, old in zip(items, before, strict=True):
                     if old is None and isinstance(targets, dict):
-                        targets.pop(done, None)
+                        targets.pop(item, None)
                     else:
-                        targets[done] = old
-                raise
+                        targets[item] = old
+            raise
 
     def _targets(self) -> Any:
         """The labels that the dataset holds, by item, where it shows them."""
@@ -329,7 +350,14 @@ def _generator_in(state: Any) -> np.random.Generator:
     """A generator that goes on from a saved state, ours or Baal's, and leaves that as it is."""
     if isinstance(state, np.random.RandomState):
         return as_generator(copy.deepcopy(state))
-    generator = np.random.Generator(getattr(np.random, state["bit_generator"])())
+    name = state.get("bit_generator") if isinstance(state, Mapping) else None
+    kind = getattr(np.random, str(name), None)
+    # the name comes from a file: nothing else of numpy is to be called by it
+    if not isinstance(kind, type) or not issubclass(kind, np.random.BitGenerator):
+        raise ValueError(
+            f"Expected the random state that state_dict() gives, or Baal's RandomState, got {state!r:.100}."
+        )
+    generator = np.random.Generator(kind())
     generator.bit_generator.state = state
     return generator
 

@@ -108,12 +108,14 @@ function render({ model, el }) {
         if (item === undefined) return;
         outbox.add(action.do, item, action.value);
         paintTile(focus, overlay(view.answers, outbox.pending), new Set([item]));
+        mark();
         paintSoon();
         focusOn(nextOpen(answeredPlaces(), focus));
         say(action.do === "skip" ? "Skipped" : `${view.classes[action.value ?? 0]}`);
         break;
       case "undo": case "redo":
         if (action.do === "undo" ? view.canUndo || outbox.pending.length : view.canRedo) outbox.add(action.do);
+        mark();
         break;
       case "next":
         if (view.canNext) send({ kind: "do", do: "next" });
@@ -216,7 +218,7 @@ function render({ model, el }) {
     const waits = new Set(outbox.pending.map((op) => op.item));
     tiles.forEach((_, place) => paintTile(place, seen, waits));
     buttons.forEach((button, value) => write(/** @type {HTMLElement} */ (button.lastChild), String(view?.counts[value] ?? 0)));
-    const open = tiles.filter((tile) => tile.dataset.state === "open").length;
+    const open = openTiles();
     write(summary, view.summary);
     undo.disabled = !view.canUndo && !outbox.pending.length;
     redo.disabled = !view.canRedo;
@@ -234,8 +236,7 @@ function render({ model, el }) {
       if (view.training.error) complain(view.training.error);
     }
     root.dataset.ready = String(tiles.length === 0 || view.items.every((item) => pictures.has(item)));
-    root.dataset.pending = String(outbox.pending.length);
-    root.dataset.open = String(open);
+    mark();
     tellState();
   }
 
@@ -256,6 +257,14 @@ function render({ model, el }) {
     tile.style.setProperty("--baal-hue", value === undefined || value < 0 ? "0" : `${hue(value)}`);
     write(/** @type {HTMLElement} */ (tile.lastChild), name);
     tile.setAttribute("aria-label", `Image ${place + 1} of ${tiles.length}, ${name || "not labelled"}`);
+  }
+
+  function openTiles() { return tiles.filter((tile) => tile.dataset.state === "open").length; }
+
+  /** What the state amounts to, for styles and for whoever watches from outside: always true at once. */
+  function mark() {
+    root.dataset.pending = String(outbox.pending.length);
+    root.dataset.open = String(openTiles());
   }
 
   let planned = 0;
