@@ -95,8 +95,10 @@ class SessionDeck:
         self._told_of = self.session.job
 
     def _show(self) -> None:
+        """Turn to the session's query, less what was answered since it was asked."""
         query = self.session.ask()
-        self._shown, self._number = query.items, query.number
+        answered = self.session.answers(query.items)
+        self._shown, self._number = tuple(item for item in query.items if item not in answered), query.number
 
     def _training_line(self, running: bool) -> str:
         job, history = self.session.job, self.session.history

@@ -474,6 +474,7 @@ def test_caches_follow_reset_and_load():
 
 def test_a_thread_that_reads_while_another_labels_leaves_no_old_indices_behind():
     dataset = ActiveLearningDataset(Known(4))
+    dataset.reset_labelled()  # nothing is kept of what the constructor read
     steps = dataset._map
 
     class LabelsMeanwhile(np.ndarray):
