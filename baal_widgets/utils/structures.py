@@ -24,7 +24,7 @@ def map_structure(function: Callable[..., Any], *values: Any) -> Any:
 
 
 def to_device(data: Any, device: torch.device) -> Any:
-    return map_structure(lambda one: one.to(device, non_blocking=True), data)
+    return map_structure(lambda one: one.to(device), data)
 
 
 def as_arrays(draws: Any, dtype: Any) -> Any:
