@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sqlalchemy.exc import SQLAlchemyError
+
 NOTEBOOK = "01_label_images.ipynb"
 
 
@@ -20,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = parser.parse_args(arguments)
     try:
         return int(told.run(told) or 0)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"baal-widgets: {error}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, SQLAlchemyError) as error:
+        print(f"baal-widgets: {getattr(error, 'orig', None) or error}", file=sys.stderr)
         return 1
 
 
@@ -52,10 +54,13 @@ def label(told: argparse.Namespace) -> int:
     folder = Path(told.dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"label-{images.name}.ipynb"
+    notebook = labelling_notebook(images, list(classes), told.backbone)
     if target.exists():
+        sources = "".join("".join(cell["source"]) for cell in json.loads(target.read_text("utf-8"))["cells"])
+        if repr(str(images)) not in sources or repr(list(classes)) not in sources:
+            raise ValueError(f"{target} labels another folder or other classes. Give another place with --dir.")
         print(f"Going on with {target}")
     else:
-        notebook = labelling_notebook(images, list(classes), told.backbone)
         target.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
         print(f"Made {target}")
     return open_lab(target, told)
@@ -66,13 +71,16 @@ def export(told: argparse.Namespace) -> int:
     from baal_widgets.journal import Journal, fold
     from baal_widgets.journal.exchange import write_labels
 
-    journal = Journal(_existing(told.journal))
+    journal = Journal(_existing(told.journal), create=False)
     events = journal.events()
     journal.close()
-    keys = {event.item: event.key for event in events if event.item is not None}
+    # an item's index changes when files are added, its key does not
+    items = {event.key: event.item for event in events if event.key is not None}
+    keys = list(items)
+    index_of = {key: place for place, key in enumerate(keys)}
     rows = [
-        {"item": i, "key": keys[i], "label": a.value, "annotator": a.annotator, "round": a.round}
-        for i, a in sorted(fold(events).answers.items())
+        {"item": items[keys[i]], "key": keys[i], "label": a.value, "annotator": a.annotator, "round": a.round}
+        for i, a in sorted(fold(events, index_of).answers.items())
         if a.value is not None
     ]
     print(f"{len(rows)} labels in {write_labels(rows, told.file)}")
@@ -83,7 +91,7 @@ def verify(told: argparse.Namespace) -> int:
     """Check every link of a journal's hash chain."""
     from baal_widgets.journal import Journal
 
-    journal = Journal(_existing(told.journal))
+    journal = Journal(_existing(told.journal), create=False)
     print(f"{told.journal}: {journal.verify()} facts, each as it was written")
     journal.close()
     return 0

@@ -54,6 +54,7 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, 
     good, bad = [], {}
     for path in _progress(candidates, "Checking images"):
         try:
+            path.name.encode()  # the journal holds text, and some old file names are none
             open_image(path, side=64)
         except (ValueError, OSError) as error:
             bad[path] = str(error)

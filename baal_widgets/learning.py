@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ class Lesson:
 class Learner:
     """The model of a session, and how it learns. Holds no labels: each lesson is given its own.
 
+    Works on a copy of the model that it was given, which stays as it was.
+
     Every lesson starts from the weights the model came with, so what it knows depends on the labels and the
     seed alone, not on the way there (Gal et al. 2017).
     """
@@ -60,10 +63,11 @@ class Learner:
         self.source, self.test_set, self.heuristic = source, test_set, heuristic
         self.iterations, self.training, self.n_classes, self.seed = iterations, training, n_classes, seed
         if isinstance(model, ModelWrapper):
-            wrapper = model
+            wrapper = copy.copy(model)
+            wrapper.model = copy.deepcopy(model.model)
         else:
             wrapper = ModelWrapper(
-                default_model(source, n_classes, seed) if model is None else model,
+                default_model(source, n_classes, seed) if model is None else copy.deepcopy(model),
                 nn.CrossEntropyLoss(),
                 device=device,
             )
@@ -80,10 +84,11 @@ class Learner:
     def learn(self, targets: Mapping[int, int], candidates: Sequence[int], round_: int, job: Job[Any]) -> Lesson:
         """Train on `{item: class index}` and rank the `candidates`. Reports to `job` batch by batch.
 
-        The global random state of torch is put back afterwards.
+        Draws from torch's global random state, for want of another in its dropout, and puts it back afterwards. So
+        lessons of one process take turns, and what else draws from it meanwhile is not reproducible.
         """
         began = time.perf_counter()
-        with _seeded(self.seed, round_, self.wrapper.device):
+        with _taking_turns(job), _seeded(self.seed, round_, self.wrapper.device):
             job.report("train", 0.0, f"training on {len(targets)} labels")
             self.wrapper.load_state_dict(self._initial)
             losses, converged = self._train(targets, job)
@@ -181,6 +186,20 @@ def default_model(source: Source, n_classes: int, seed: int) -> nn.Module:
 def each(dataset: Dataset[Any]) -> Iterator[Any]:
     """The items of a map-style dataset, by index: not every dataset stops iterating by itself."""
     return (dataset[place] for place in range(len(dataset)))  # type: ignore[arg-type]
+
+
+_TURN = threading.Lock()
+
+
+@contextmanager
+def _taking_turns(job: Job[Any]) -> Iterator[None]:
+    """Wait, cancellably, until no other lesson runs in this process."""
+    while not _TURN.acquire(timeout=0.2):
+        job.report("wait", 0.0, "another session is learning")
+    try:
+        yield
+    finally:
+        _TURN.release()
 
 
 @contextmanager

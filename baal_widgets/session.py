@@ -87,6 +87,7 @@ class LabellingSession:
         )
         self._lock = threading.RLock()
         self._job: Job[Round] | None = None
+        self._closed = False
         self._index_of = {key: item for item, key in enumerate(self._source.keys)}
         self._journal = Journal(journal)
         try:
@@ -134,6 +135,7 @@ class LabellingSession:
     def labels(self) -> dict[int, str]:
         """`{item: class name}`, the current truth."""
         with self._lock:
+            self._catch_up()
             return self._state.labels
 
     @property
@@ -153,6 +155,7 @@ class LabellingSession:
         """One dict for each time the model learned: `round`, `n_labelled`, `loss`, `converged` and, with a
         `test_set`, `accuracy`, `nll`, `brier`, `ece` and the bins of the `reliability` diagram."""
         with self._lock:
+            self._catch_up()
             return [dict(row) for row in self._state.history]
 
     @property
@@ -160,6 +163,7 @@ class LabellingSession:
         """Counts: `n_items`, `n_labelled`, `n_skipped`, `n_pool`, `per_class`, `round`, and `model_behind_by`,
         the labels given or changed since the model's last lesson began."""
         with self._lock:
+            self._catch_up()
             state, n_items = self._state, len(self._source.keys)
             counts = state.counts
             return {
@@ -172,9 +176,17 @@ class LabellingSession:
                 "model_behind_by": state.labels_after(state.history[-1]["seq"] if state.history else 0),
             }
 
-    def picture(self, item: int) -> Image.Image:
-        """The image of an item for a person: as it is in the file or the dataset, without augmentation."""
-        return self._source.picture(check_item(item, len(self._source.keys)))
+    @property
+    def model(self) -> nn.Module:
+        """The model as the last lesson of this process left it: a copy of the one that was given."""
+        return self._learner.wrapper.model
+
+    def picture(self, item: int, side: int | None = None) -> Image.Image:
+        """The image of an item for a person: as it is in the file or the dataset, without augmentation.
+
+        `side` reads a file faster, at most that many pixels a side.
+        """
+        return self._source.picture(check_item(item, len(self._source.keys)), side)
 
     @property
     def can_undo(self) -> bool:
@@ -213,9 +225,12 @@ class LabellingSession:
         empty when nothing is left to ask.
         """
         with self._lock:
-            if self._state.query is None or not self._state.open_items:
+            self._catch_up()
+            last = self._state.query
+            if last is None or not self._state.open_items:
                 ranked = continued_ranking(self._state, len(self._source.keys), self.query_size, self.seed)
-                self._write(self._asking(ranked, self._state.round))
+                if ranked or last is None or last.items:  # that nothing is left is written once
+                    self._write(self._asking(ranked, self._state.round))
             assert self._state.query is not None
             return self._state.query
 
@@ -254,8 +269,8 @@ class LabellingSession:
         failed, it leaves everything as it was. One lesson runs at a time (`RuntimeError`).
         """
         with self._lock:
-            if self._job is not None and not self._job.done:
-                raise RuntimeError("The model is learning already: wait for job.result(), or call job.cancel().")
+            self._catch_up()
+            self._check_idle()
             targets = {item: self.classes.index(label) for item, label in self._state.labels.items()}
             if not targets:
                 raise ValueError("There is nothing to learn from yet: label at least one item first.")
@@ -288,6 +303,7 @@ class LabellingSession:
         """
         for _ in range(positive("rounds", rounds)):
             with self._lock:
+                self._check_idle()
                 self.ask()
                 open_items = self._state.open_items
                 told = {item: check_class(self.classes, oracle[item]) for item in open_items}
@@ -323,7 +339,9 @@ class LabellingSession:
         if job is not None and not job.done:
             job.cancel()
             job.exception()
-        self._journal.close()
+        with self._lock:
+            self._closed = True
+            self._journal.close()
 
     def __enter__(self) -> LabellingSession:
         return self
@@ -438,24 +456,40 @@ class LabellingSession:
     def _write(self, *drafts: Draft) -> list[Event]:
         """Append to the journal, then fold what it holds that is new, whoever wrote it; the new facts."""
         with self._lock:
+            if self._closed:
+                raise RuntimeError("This session is closed. LabellingSession.open(...) goes on where it ended.")
             self._journal.append(*drafts)
-            fresh = self._journal.events(after=self._state.seq)
-            changed = {self._state.apply(event, self._index_of) for event in fresh} - {None}
-            answers = {item: self._state.answers.get(item) for item in changed if item is not None}
+            return self._catch_up()
+
+    def _catch_up(self) -> list[Event]:
+        """Fold the facts that this or another process has written since."""
+        if self._closed:
+            return []
+        fresh = self._journal.events(after=self._state.seq)
+        changed = {self._state.apply(event, self._index_of) for event in fresh} - {None}
+        answers = {item: self._state.answers.get(item) for item in changed if item is not None}
+        if answers:
             self._source.put(
                 {i: self.classes.index(a.value) if a and a.value is not None else None for i, a in answers.items()},
                 self._state.round + 1,
             )
-            return fresh
+        return fresh
+
+    def _check_idle(self) -> None:
+        if self._job is not None and not self._job.done:
+            raise RuntimeError("The model is learning already: wait for job.result(), or call job.cancel().")
 
     def _finish(self, lesson: Lesson, seq: int) -> Round:
         """Write what was measured and the next query in one transaction. Items answered meanwhile drop out."""
         with self._lock:
+            self._catch_up()
             round_ = self._state.round + 1
             ranked = [
                 (i, score) for i, score in zip(lesson.items, lesson.scores, strict=True) if i not in self._state.answers
             ]
-            measured = Draft("measured", annotator="model", round=round_, payload={**lesson.metrics, "seq": seq})
+            measured = Draft(
+                "measured", annotator="model", round=round_, payload={**lesson.metrics, "round": round_, "seq": seq}
+            )
             self._write(measured, self._asking(ranked, round_))
             assert self._state.query is not None
             return Round(round_, lesson.metrics["n_labelled"], dict(lesson.metrics), self._state.query)

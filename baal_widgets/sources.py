@@ -21,7 +21,7 @@ from baal_widgets.active.file_dataset import FileDataset
 from baal_widgets.images import find_images, open_image, to_image
 
 MODEL_SIDE = 64  # pixels a side, for the model over a folder of images
-DECODED_KEPT = 20_000  # images of that size kept decoded: at most 250 MB
+DECODED_KEPT = 5_000  # images of that size kept decoded: at most 250 MB
 
 
 class Annotated(Dataset[tuple[Any, int]]):
@@ -82,9 +82,9 @@ class Source:
     given: Mapping[int, int] = field(default_factory=dict)
     files: tuple[Path, ...] | None = None
 
-    def picture(self, item: int) -> Image.Image:
+    def picture(self, item: int, side: int | None = None) -> Image.Image:
         if self.files is not None:
-            return open_image(self.files[item])
+            return open_image(self.files[item], side)
         return to_image(input_of(self.dataset.pool_dataset[item]))
 
     def examples(self, targets: Mapping[int, int]) -> Examples:
@@ -125,7 +125,8 @@ def open_source(dataset: ActiveLearningDataset | Dataset[Any] | str | os.PathLik
         dataset.hold_labels_in(Annotated)
     files = getattr(dataset.dataset, "files", None)
     names = None if files is None else tuple(Path(file) for file in files)
-    return Source(dataset, tuple(str(item) for item in range(dataset.n_labelled + dataset.n_unlabelled)), given, names)
+    keys = names if names is not None else range(dataset.n_labelled + dataset.n_unlabelled)
+    return Source(dataset, tuple(map(str, keys)), given, names)
 
 
 def _given_targets(dataset: ActiveLearningDataset) -> dict[int, int]:

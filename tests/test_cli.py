@@ -1,4 +1,5 @@
 import json
+import sqlite3
 import sys
 import types
 
@@ -99,6 +100,34 @@ def test_export_writes_the_labels(tmp_path, capsys):
     rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
     assert rows == [{"item": 1, "key": "b.png", "label": "cat", "annotator": "me", "round": 0}]
     assert capsys.readouterr().out.startswith("1 labels in")
+
+
+def test_export_finds_labels_by_key_when_the_folder_has_grown(tmp_path):
+    journal = Journal(tmp_path / "labels.db")
+    journal.append(Draft("label", item=1, key="c.png", value="cat"), Draft("label", item=1, key="b.png", value="dog"))
+    journal.close()
+    assert cli.main(["export", str(tmp_path / "labels.db"), str(tmp_path / "out.csv")]) == 0
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert [line.split(",")[1:3] for line in lines[1:]] == [["c.png", "cat"], ["b.png", "dog"]]
+
+
+def test_a_file_that_is_no_journal_is_told_apart_and_left_alone(tmp_path, capsys):
+    (tmp_path / "text.csv").write_text("no database at all, and rather more than a page header would need " * 40)
+    connection = sqlite3.connect(tmp_path / "other.db")
+    connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    for name in ("text.csv", "other.db"):
+        before = (tmp_path / name).read_bytes()
+        assert cli.main(["verify", str(tmp_path / name)]) == 1
+        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_another_folder_of_the_same_name_is_not_mixed_up_with_the_first(tmp_path, images, opened, capsys):
+    assert cli.main(["label", str(images), "--classes", "a,b", "--dir", str(tmp_path)]) == 0
+    assert cli.main(["label", str(images), "--classes", "a,b", "--dir", str(tmp_path)]) == 0
+    assert cli.main(["label", str(images), "--classes", "x,y", "--dir", str(tmp_path)]) == 1
+    assert "other classes" in capsys.readouterr().err
 
 
 def test_verify_tells_a_sound_journal_from_a_damaged_one(tmp_path, capsys):

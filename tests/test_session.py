@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from baal_widgets.active.dataset import ActiveLearningDataset
+from baal_widgets.active.file_dataset import FileDataset
 from baal_widgets.active.heuristics import BALD
 from baal_widgets.session import LabellingSession
 from baal_widgets.training import Training
@@ -297,6 +298,62 @@ def test_threads_that_label_at_once_lose_nothing(tmp_path):
     assert session._journal.verify() == 61
 
 
+def test_the_model_that_was_given_stays_as_it_was():
+    model = make_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    session = make_session(model=model)
+    session.simulate(ORACLE, rounds=1)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not torch.equal(session.model[0].weight, before["0.weight"])
+
+
+def test_sessions_that_learn_at_once_learn_what_they_would_alone():
+    alone = make_session()
+    alone.simulate(ORACLE, rounds=1)
+    sessions = [make_session() for _ in range(3)]
+    for session in sessions:
+        for item in session.ask().items:
+            session.label(item, ORACLE[item])
+    jobs = [session.learn(wait=False) for session in sessions]
+    assert {tuple(job.result(60).metrics["losses"]) for job in jobs} == {tuple(alone.history[0]["losses"])}
+
+
+def test_another_session_on_the_journal_sees_what_this_one_writes(tmp_path):
+    one, other = (make_session(tmp_path / "labels.db") for _ in range(2))
+    one.label(5, "high")
+    assert other.labels == {5: "high"}
+    assert other.dataset.is_labelled(5)
+    one.learn()
+    other.learn()
+    assert [row["round"] for row in one.history] == [1, 2]
+    assert one.ask().round == 2
+    assert None not in one.ask().scores
+
+
+def test_nobody_undoes_what_another_has_said(tmp_path):
+    ann, bob = (make_session(tmp_path / "labels.db", annotator=name) for name in ("ann", "bob"))
+    ann.label(5, "low")
+    bob.label(5, "high")
+    ann.undo()
+    assert ann.labels == bob.labels == {5: "high"}
+    bob.undo()
+    assert ann.labels == bob.labels == {}
+
+
+def test_a_closed_session_says_so(tmp_path):
+    session = make_session(tmp_path / "labels.db")
+    session.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        session.label(0, 0)
+
+
+def test_that_nothing_is_left_is_written_once():
+    session = make_session(query_size=60)
+    for item in session.ask().items:
+        session.skip(item)
+    assert [session.ask().number for _ in range(3)] == [1, 1, 1]
+
+
 def test_nothing_can_be_learned_from_nothing():
     with pytest.raises(ValueError, match="label at least one"):
         make_session().learn()
@@ -408,6 +465,16 @@ def test_labels_find_their_files_when_the_folder_has_grown(tmp_path):
     with pytest.warns(UserWarning, match="not in the dataset"):
         again = LabellingSession.open(tmp_path / "labels.db", folder)
     assert len(again.labels) == 3
+
+
+def test_labels_find_their_files_in_a_file_dataset_that_has_grown(tmp_path):
+    folder = make_folder(tmp_path / "images", 4)
+    files = sorted(str(path) for path in folder.rglob("*.png"))
+    options = {"classes": ["cat", "dog"], "journal": tmp_path / "labels.db"}
+    with LabellingSession(FileDataset(files[1:]), make_model(), **options) as session:
+        session.label(0, "cat")
+    with LabellingSession(FileDataset(files), make_model(), **options) as session:
+        assert session.labels == {1: "cat"}
 
 
 def test_files_that_are_no_images_are_left_out_and_named(tmp_path):

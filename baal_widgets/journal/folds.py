@@ -106,7 +106,7 @@ class State:
                 answer = Answer(event.value, event.round, event.annotator, event.seq)
                 if event.kind != "import":
                     self.done.append(Change(event.seq, item, self.answers.get(item), answer))
-                    self.undone.clear()
+                    self.undone = [c for c in self.undone if c.after.annotator != event.annotator]
                 self.answers[item] = answer
                 return item
             case "undo":
@@ -138,6 +138,10 @@ class State:
         source.remove(change)
         goal.append(change)
         answer = change.before if goal is self.undone else change.after
+        later = next((c for c in self.done if c.item == change.item and c.seq > change.seq), None)
+        if goal is self.undone and later is not None:  # somebody has answered since: theirs stands, on other ground
+            self.done[self.done.index(later)] = replace(later, before=change.before)
+            return None
         if answer is None:
             self.answers.pop(change.item, None)
         else:

@@ -7,9 +7,9 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -62,12 +62,12 @@ class Journal:
     """Facts in a database, shared by threads and by processes.
 
     `place` is a path (SQLite file), a database URL, or `None` for memory. `append` returns after the commit:
-    what it returned is on disk. An append costs about a millisecond and one disk flush.
+    what it returned is on disk. An append costs a few milliseconds, most of them the flush of the disk.
     """
 
-    def __init__(self, place: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, place: str | os.PathLike[str] | None = None, *, create: bool = True) -> None:
         self.place = None if place is None else os.fspath(place)
-        self._engine = connect(place)
+        self._engine = connect(place, create)
         self._lock = threading.RLock()
 
     def append(self, *drafts: Draft) -> list[Event]:
@@ -133,7 +133,7 @@ def _row(seq: int, draft: Draft) -> dict[str, Any]:
         "annotator": draft.annotator,
         "round": draft.round,
         "score": draft.score,
-        "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        "time": datetime.now(UTC).isoformat(timespec="microseconds"),
         "payload": json.dumps(draft.payload, allow_nan=False, sort_keys=True),
     }
 
@@ -145,8 +145,3 @@ def _event(row: Mapping[Any, Any]) -> Event:
 def _find(connection: Connection, op_id: str) -> Event | None:
     row = connection.execute(select(events).where(events.c.op_id == op_id)).one_or_none()
     return None if row is None else _event(row._mapping)
-
-
-def last_seq(written: Sequence[Event]) -> int:
-    """The sequence number of the newest of some events, 0 where there are none."""
-    return max((event.seq for event in written), default=0)

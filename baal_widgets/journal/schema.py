@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, Text, create_engine, event
+from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, Text, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import StaticPool
 
@@ -34,11 +34,12 @@ events = Table(
 )
 
 
-def connect(place: str | os.PathLike[str] | None) -> Engine:
+def connect(place: str | os.PathLike[str] | None, create: bool = True) -> Engine:
     """An engine for a path (SQLite), a database URL, or `None` (SQLite in memory), with its table made.
 
     SQLite runs with a rollback journal and `synchronous=EXTRA`: a commit that has returned survives a killed
-    process and a power cut. A new file is readable by its owner only.
+    process and a power cut. A new file is readable by its owner only. With `create=False` a database without
+    the table is refused (`ValueError`) and left as it is.
     """
     url = _url(place)
     if url.get_backend_name() != "sqlite":
@@ -51,8 +52,12 @@ def connect(place: str | os.PathLike[str] | None) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    with engine.execution_options(writes=True).begin() as connection:
-        metadata.create_all(connection)
+    if create:
+        with engine.execution_options(writes=True).begin() as connection:
+            metadata.create_all(connection)
+    elif not inspect(engine).has_table(events.name):
+        engine.dispose()
+        raise ValueError(f"{place} is no journal of baal_widgets.")
     return engine
 
 

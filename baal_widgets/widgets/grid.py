@@ -86,6 +86,10 @@ class LabelGrid(anywidget.AnyWidget):
         view = self.deck.view()
         return f"LabelGrid({len(view['items'])} images, {len(self.labels)} labelled)"
 
+    def report(self, error: BaseException) -> None:
+        """Show an error to the person, in answer to the message at hand."""
+        self._reply(errors=[describe(error)])
+
     def _answer_where_asked(self) -> None:
         # ipykernel 7.4 sends the messages of a widget to the thread that last published for it: the main one,
         # which made it. Were it busy with the next cells, the grid would stay empty until they are through.
@@ -112,22 +116,24 @@ class LabelGrid(anywidget.AnyWidget):
                 case _:
                     raise ValueError(f"Unknown message {kind!r} from the browser.")
         except Exception as error:  # an error in a handler would vanish: show it to the person instead
-            self._reply(errors=[describe(error)])
+            self.report(error)
 
     def _take(self, ops: Sequence[Mapping[str, Any]]) -> None:
-        done, errors, focus = [], [], None
-        for op in ops:
+        done, held, errors, focus = [], list[str](), [], None
+        for place, op in enumerate(ops):
             try:
                 if op["op"] not in OPERATIONS:
                     raise ValueError(f"Unknown operation {op['op']!r} from the browser.")
                 focus = self.deck.answer(op["op"], op.get("item"), op.get("value"), str(op["id"]))
             except SQLAlchemyError as error:  # a full disk, a locked file: the browser keeps it and tries again
                 errors.append(f"Not saved yet, and tried again until it is. {describe(error)}")
+                held = [str(later["id"]) for later in ops[place:]]
                 break
             except Exception as error:
                 errors.append(describe(error))
-            done.append(str(op["id"]))
-        self._reply(done=done, errors=errors, focus=focus)
+            if isinstance(op, Mapping) and "id" in op:
+                done.append(str(op["id"]))
+        self._reply(done=done, held=held, errors=errors, focus=focus)
 
     def _reply(self, **told: Any) -> None:
         with self._state_lock:  # the view and its sending are one, or an older view could arrive last
@@ -145,11 +151,15 @@ class LabelGrid(anywidget.AnyWidget):
         )
 
     def _picture(self, item: int) -> tuple[str, bytes]:
+        if not isinstance(item, int):
+            raise TypeError(f"Expected an item's index, got {item!r}.")
         with self._state_lock:
             if item not in self._pictures:
                 try:
                     self._pictures[item] = encode(self.deck.picture(item))
-                except (ValueError, OSError):
+                except IndexError:
+                    raise
+                except Exception:  # whatever a dataset or a file comes up with: the other pictures are fine
                     self._pictures[item] = encode(_broken())
                 while len(self._pictures) > KEPT_PICTURES:
                     self._pictures.popitem(last=False)
@@ -226,7 +236,7 @@ def numbered(state: State, classes: Sequence[str]) -> dict[str, int]:
 
 def describe(error: BaseException) -> str:
     """An exception in a line for a person."""
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {getattr(error, 'orig', None) or error}"
 
 
 def _broken() -> Image.Image:

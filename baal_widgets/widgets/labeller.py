@@ -14,6 +14,7 @@ from PIL import Image
 from baal_widgets import plots
 from baal_widgets.session import LabellingSession
 from baal_widgets.widgets.grid import LabelGrid, describe
+from baal_widgets.widgets.thumbnails import SIDE
 
 
 class SessionDeck:
@@ -32,9 +33,6 @@ class SessionDeck:
         with self._lock:
             session, query = self.session, self.session.query
             answers = session.answers(self._shown)
-            if query.number != self._number and len(answers) == len(self._shown):
-                self._show()
-                query, answers = self.session.query, session.answers(self._shown)
             told, job = session.progress, session.job
             running = job is not None and not job.done
             return {
@@ -57,7 +55,7 @@ class SessionDeck:
             }
 
     def picture(self, item: int) -> Image.Image:
-        return self.session.picture(item)
+        return self.session.picture(item, side=SIDE)
 
     def answer(self, op: str, item: int | None, value: int | None, op_id: str) -> int | None:
         session = self.session
@@ -135,7 +133,7 @@ class Labeller(ipywidgets.VBox):
         self._drawn: tuple[int, bool] | None = None
         self._draw_lock = threading.Lock()
         self._draw()
-        self.grid.on_msg(lambda *_: self._draw())
+        self.grid.on_msg(self._draw_after)
         figures = ipywidgets.HBox(
             [self._curve, self._calibration], layout={"flex_flow": "row wrap", "overflow": "visible"}
         )
@@ -152,12 +150,17 @@ class Labeller(ipywidgets.VBox):
     def __repr__(self) -> str:
         return f"Labeller({self.session!r})"
 
+    def _draw_after(self, *_: Any) -> None:
+        try:
+            self._draw()
+        except Exception as error:  # it would vanish: show it to the person instead
+            self.grid.report(error)
+
     def _draw(self) -> None:
         with self._draw_lock:
             now = (self.session.round, self.grid.dark)
             if now == self._drawn:
                 return
-            self._drawn = now
             for place, figure in zip((self._curve, self._calibration), self.figures(self.grid.dark), strict=True):
                 place.outputs = (
                     {
@@ -169,6 +172,7 @@ class Labeller(ipywidgets.VBox):
                         },
                     },
                 )
+            self._drawn = now
 
 
 def summary(told: dict[str, Any]) -> str:

@@ -112,7 +112,7 @@ def test_what_could_not_be_saved_is_not_acknowledged_and_may_come_again(page, mo
     monkeypatch.setattr(page.grid.deck._journal, "append", full)
     ops = [{"id": str(i), "op": "label", "item": i, "value": 0} for i in range(2)]
     reply = page.say(kind="ops", ops=ops)
-    assert reply["done"] == []
+    assert (reply["done"], reply["held"]) == ([], ["0", "1"])
     assert "disk is full" in reply["errors"][0]
     assert reply["view"]["answers"] == {}
     monkeypatch.setattr(page.grid.deck._journal, "append", append)

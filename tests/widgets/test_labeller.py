@@ -90,6 +90,9 @@ def test_what_is_under_the_hands_stays_until_it_is_answered(model_seed):
     assert view["fresh"]
     for item in items[1:]:
         view = page.do("label", item, 1)["view"]
+    assert view["items"] == items
+    page.say(kind="do", do="next")
+    view = page.view()
     # what was open may have been asked again, and is answered now
     assert view["items"] == [item for item in page.labeller.session.ask().items if item not in items]
     assert view["answers"] == {}

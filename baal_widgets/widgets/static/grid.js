@@ -3,7 +3,7 @@
 import { HOTKEYS, actionOf, moved, nextOpen } from "./keys.js";
 import { Outbox, overlay } from "./outbox.js";
 
-const TICK = 1000, BUSY_TICK = 300, PATIENCE = 1500, RESEND = 8000;
+const TICK = 1000, BUSY_TICK = 300, PATIENCE = 1500, RETRY = 8000, RESEND = 30000;
 
 /** @typedef {{fraction: number, message: string, running: boolean, error: string} | null} Training */
 /**
@@ -43,6 +43,8 @@ function render({ model, el }) {
   let asked = 0;      // when the unanswered tick was sent
   let gone = false;   // whether the last send failed
   let shown = "";     // the items the tiles were built for
+  let gesture = 0;    // counts what hands did
+  let undoneAt = -1;  // the gesture that was the last undo or redo
   /** @type {Map<number, string>} */
   const pictures = new Map();
   const wanted = new Set();
@@ -50,7 +52,7 @@ function render({ model, el }) {
   let tiles = [];
 
   const root = element("div", "baal-widget", { role: "group", "aria-label": "Image labelling" });
-  const bar = element("div", "baal-bar", { role: "toolbar", "aria-label": "Classes" });
+  const bar = element("div", "baal-bar", { role: "group", "aria-label": "Classes" });
   const grid = element("div", "baal-grid", { role: "listbox", "aria-label": "Images to label" });
   const foot = element("div", "baal-foot");
   const summary = element("div", "baal-summary");
@@ -87,7 +89,7 @@ function render({ model, el }) {
       model.send(message);
       gone = false;
     } catch {
-      gone = true;
+      gone = outbox.unsure = true;
     }
     tellState();
   }
@@ -110,18 +112,26 @@ function render({ model, el }) {
         paintTile(focus, overlay(view.answers, outbox.pending), new Set([item]));
         mark();
         paintSoon();
+        gesture++;
         focusOn(nextOpen(answeredPlaces(), focus));
         say(action.do === "skip" ? "Skipped" : `${view.classes[action.value ?? 0]}`);
         break;
       case "undo": case "redo":
-        if (action.do === "undo" ? view.canUndo || outbox.pending.length : view.canRedo) outbox.add(action.do);
-        mark();
+        // what is on its way may be undone too, or be an undo itself
+        if (outbox.pending.length || (action.do === "undo" ? view.canUndo : view.canRedo)) {
+          outbox.add(action.do);
+          undoneAt = ++gesture;
+          mark();
+        }
         break;
       case "next":
         if (view.canNext) send({ kind: "do", do: "next" });
         break;
       case "learn":
-        if (view.training && !view.training.running && !learn.disabled) send({ kind: "do", do: "learn" });
+        if (view.training && !view.training.running && !learn.disabled) {
+          view.training.running = true; // a second press before the answer is not a second lesson
+          send({ kind: "do", do: "learn" });
+        }
         break;
       case "cancel":
         if (view.training?.running) send({ kind: "do", do: "cancel" });
@@ -144,6 +154,8 @@ function render({ model, el }) {
     if (action || !(event.ctrlKey || event.metaKey || event.altKey)) event.stopPropagation();
     if (!action) return;
     event.preventDefault();
+    if (action.do === "move" && onButton) return;
+    gesture += Number(action.do === "move");
     if (action.do === "move") focusOn(moved(event.key, focus, tiles.length, columns()));
     else if (!event.repeat) act(action);
   }
@@ -194,6 +206,7 @@ function render({ model, el }) {
     }
     if (shown !== view.items.join()) {
       shown = view.items.join();
+      const kept = view.items.indexOf(Number(tiles[focus]?.dataset.item ?? -1));
       const held = grid.contains(document.activeElement);
       tiles = view.items.map((item, place) => {
         const tile = element("div", "baal-tile", { role: "option", "data-item": String(item), "aria-selected": "false", tabindex: "-1" });
@@ -202,7 +215,8 @@ function render({ model, el }) {
         return tile;
       });
       grid.replaceChildren(...tiles);
-      focusOn(nextOpen(answeredPlaces(), -1 + tiles.length));
+      focus = 0;
+      focusOn(kept >= 0 ? kept : nextOpen(answeredPlaces(), -1 + tiles.length));
       if (held) backToGrid();
       for (const [item, url] of pictures) {
         if (!view.items.includes(item) && !view.upcoming.includes(item)) { URL.revokeObjectURL(url); pictures.delete(item); }
@@ -300,7 +314,13 @@ function render({ model, el }) {
     if (error.dataset.text === text) return;
     error.dataset.text = text;
     const close = element("button", "baal-button", { type: "button", "aria-label": "Dismiss" }, "✕");
-    close.addEventListener("click", () => { error.hidden = true; send({ kind: "seen" }); delete error.dataset.text; });
+    close.addEventListener("click", () => {
+      error.hidden = true;
+      delete error.dataset.text;
+      if (view?.training) view.training.error = "";
+      send({ kind: "seen" });
+      backToGrid();
+    });
     error.replaceChildren(element("span", "", {}, text), close);
     error.hidden = false;
   }
@@ -338,8 +358,13 @@ function render({ model, el }) {
       if (!old || old.items.join() !== view?.items.join() || old.classes.join("\n") !== view?.classes.join("\n")) build();
       else fetchPictures();
     }
-    const at = view && message.focus != null ? view.items.indexOf(message.focus) : -1;
+    if (message.held?.length) outbox.unsure = true;
+    // look at what was undone, unless the hands are elsewhere by now
+    const at = view && message.focus != null && gesture === undoneAt ? view.items.indexOf(message.focus) : -1;
     if (at >= 0) focusOn(at);
+    if (view?.fresh && !answeredPlaces().includes(false) && !root.contains(document.activeElement)) {
+      send({ kind: "do", do: "next" }); // nobody is at work on the old ones
+    }
     if (message.said) say(message.said);
     for (const text of message.errors ?? []) complain(text);
     paintSoon();
@@ -362,8 +387,8 @@ function render({ model, el }) {
     timer = window.setTimeout(tick, busy ? BUSY_TICK : TICK);
     if (document.visibilityState === "hidden") return;
     const now = Date.now();
-    if (outbox.pending.length && now - outbox.lastSent > RESEND) outbox.again();
-    if (!asked || now - asked > RESEND) {
+    if (outbox.pending.length && now - outbox.lastSent > (outbox.unsure ? RETRY : RESEND)) outbox.again();
+    if (!asked || now - asked > RETRY) {
       asked = now;
       if (view) send({ kind: "tick", dark: theme() });
       else hello();

@@ -6,7 +6,7 @@ export const HOTKEYS = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "0"];
 
 /**
  * What a key press asks for, or null where it is not ours.
- * @param {{key: string, ctrlKey?: boolean, metaKey?: boolean, altKey?: boolean, shiftKey?: boolean}} event
+ * @param {{key: string, code?: string, ctrlKey?: boolean, metaKey?: boolean, altKey?: boolean, shiftKey?: boolean}} event
  * @param {number} nClasses
  * @returns {{do: string, value?: number} | null}
  */
@@ -17,7 +17,9 @@ export function actionOf(event, nClasses) {
     if (key === "z") return { do: event.shiftKey ? "redo" : "undo" };
     return key === "y" ? { do: "redo" } : null;
   }
-  const value = HOTKEYS.indexOf(key);
+  // some keyboards, such as the French one, have digits only with shift: the place of the key counts too
+  const place = event.shiftKey ? null : /^Digit(\d)$/.exec(event.code ?? "");
+  const value = HOTKEYS.indexOf(HOTKEYS.includes(key) ? key : place?.[1] ?? "");
   if (value >= 0) return value < nClasses ? { do: "label", value } : null;
   switch (key) {
     case "s": return { do: "skip" };

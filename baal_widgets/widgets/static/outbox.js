@@ -2,7 +2,7 @@
 // Answers on their way to the journal. Each is kept, here and in the browser's storage, until the kernel has
 // said that it is on disk; whatever may have been lost on the way is sent again under the same id.
 
-/** @typedef {{id: string, op: string, item?: number, value?: number, at: number}} Op */
+/** @typedef {{id: string, op: string, item?: number, value?: number, at: number, n: number}} Op */
 
 /** What the kernel knows with what is still on its way laid over it: item -> class index, -1 for skipped.
  * @param {Record<string, number>} answers @param {Op[]} pending
@@ -36,15 +36,18 @@ export class Outbox {
     /** @type {Op[]} */
     this.pending = this.kept();
     this.lastSent = 0;
+    /** Whether some of what was sent is known not to be saved. */
+    this.unsure = false;
     this.counter = 0;
   }
 
   /** @param {string} op @param {number=} item @param {number=} value */
   add(op, item, value) {
-    const entry = { id: newId(), op, item, value, at: Date.now() + this.counter++ / 1e6 };
+    const entry = { id: newId(), op, item, value, at: Date.now(), n: this.counter++ };
     this.pending.push(entry);
     this.keep(entry);
-    this.post([entry]);
+    // nothing may overtake what has not arrived: then all goes again, in order
+    this.post(this.unsure ? this.pending : [entry]);
     return entry;
   }
 
@@ -54,6 +57,7 @@ export class Outbox {
     const gone = new Set(ids);
     this.pending = this.pending.filter((entry) => !gone.has(entry.id));
     for (const id of ids) this.forget(id);
+    if (!this.pending.length) this.unsure = false;
   }
 
   /** Send everything unanswered once more, in order. */
@@ -81,7 +85,7 @@ export class Outbox {
         if (key?.startsWith(this.prefix)) found.push(JSON.parse(this.storage.getItem(key) ?? "null"));
       }
     } catch { /* storage is a convenience: private windows may refuse it */ }
-    return found.filter((entry) => entry?.id && entry?.op).sort((a, b) => a.at - b.at);
+    return found.filter((entry) => entry?.id && entry?.op).sort((a, b) => a.at - b.at || a.n - b.n);
   }
 
   /** @param {Op} entry */

@@ -9,6 +9,11 @@ test("digits stand for the first ten classes, zero for the tenth", () => {
   assert.deepEqual(press("0"), { do: "label", value: 9 });
 });
 
+test("the key of a digit counts also where it writes something else", () => {
+  assert.deepEqual(press("&", { code: "Digit1" }), { do: "label", value: 0 });
+  assert.equal(press("!", { code: "Digit1", shiftKey: true }), null);
+});
+
 test("a digit beyond the classes does nothing", () => {
   assert.equal(actionOf({ key: "3" }, 2), null);
 });

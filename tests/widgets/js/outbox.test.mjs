@@ -5,7 +5,7 @@ import { Outbox, overlay } from "../../../baal_widgets/widgets/static/outbox.js"
 class FakeStorage {
   map = new Map();
   get length() { return this.map.size; }
-  key(i) { return [...this.map.keys()][i]; }
+  key(i) { return [...this.map.keys()].sort()[i]; } // as browsers may
   getItem(key) { return this.map.get(key) ?? null; }
   setItem(key, value) { this.map.set(key, value); }
   removeItem(key) { this.map.delete(key); }
@@ -33,6 +33,17 @@ test("unanswered ones are sent again in order, under their ids", () => {
   assert.deepEqual(sent.at(-1).ops.map((op) => op.id), [ids[0], ids[2]]);
 });
 
+test("what could not be saved is not overtaken by what comes after it", () => {
+  const { box, sent } = outbox();
+  const first = box.add("label", 5, 0);
+  box.unsure = true;
+  const second = box.add("label", 5, 1);
+  assert.deepEqual(sent.at(-1).ops.map((op) => op.id), [first.id, second.id]);
+  box.done([first.id, second.id]);
+  box.add("label", 6, 0);
+  assert.equal(sent.at(-1).ops.length, 1);
+});
+
 test("a new page finds what the old one could not save, in order, and only for its own journal", () => {
   const { box, storage } = outbox();
   for (let item = 0; item < 50; item++) box.add("label", item, item % 3);
@@ -57,9 +68,9 @@ test("storage that refuses is no hindrance", () => {
 
 test("what is on its way lies over what the kernel knows", () => {
   const seen = overlay({ 7: 1, 8: -1 }, [
-    { id: "a", op: "label", item: 8, value: 0, at: 0 },
-    { id: "b", op: "skip", item: 7, at: 1 },
-    { id: "c", op: "undo", at: 2 },
+    { id: "a", op: "label", item: 8, value: 0, at: 0, n: 0 },
+    { id: "b", op: "skip", item: 7, at: 1, n: 1 },
+    { id: "c", op: "undo", at: 2, n: 2 },
   ]);
   assert.deepEqual([...seen], [[7, -1], [8, 0]]);
 });
