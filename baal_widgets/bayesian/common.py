@@ -1,14 +1,25 @@
-"""What every way of sampling from a posterior shares: a model that is made stochastic and can be put back."""
+"""What every way of sampling from a posterior shares.
+
+A posterior is a module that wraps a model, trains as the model does, and of which `sample` gives draws. Where a draw
+comes from is its own affair: masks that fall anew for each item (`dropout`), weights drawn once for a whole
+call (parts that are `DrawsOnce`), or something fitted after training (`fit`).
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import MethodType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import numpy as np
+import torch
 from torch import nn
+from torch.utils.data import Dataset
+
+from baal_widgets.utils.structures import batch_size_of, map_structure
 
 
 class BayesianModule(nn.Module):
@@ -16,7 +27,10 @@ class BayesianModule(nn.Module):
 
     Works on a copy of the model's structure that shares its parameters and buffers: training either trains both,
     while the caller's model stays as deterministic as it was. Subclasses name the function that makes a model
-    stochastic in place and the one that undoes it.
+    stochastic in place and the one that undoes it; those whose draws come another way override `sample`, and `fit`
+    where something is to be fitted.
+
+    In training mode a call is the model's own training pass; in `eval` mode it is one draw.
     """
 
     patching_function: ClassVar[Callable[..., nn.Module]]
@@ -29,16 +43,129 @@ class BayesianModule(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.parent_module(*args, **kwargs)
 
+    def sample(self, data: Any, draws: int, replicate: bool = True) -> Any:
+        """Predictions of a batch by `draws` models from the posterior: `[item, class, ..., draw]`.
+
+        Draw t is one and the same model for every batch until `redraw`, where whole models are drawn.
+        """
+        return sample_calls(self, data, draws, replicate)
+
+    def fit(
+        self,
+        dataset: Dataset[Any],
+        *,
+        criterion: Callable[[Any, Any], torch.Tensor] | None = None,
+        batch_size: int = 32,
+        collate_fn: Callable[..., Any] | None = None,
+        train: Callable[[], None] | None = None,
+    ) -> None:
+        """What is to be done once the model is trained on `dataset`, `(input, target)` pairs; nothing for most.
+
+        `train` trains the model again from new weights, for those that need several.
+        """
+
+    def penalty(self, n_items: int) -> torch.Tensor | None:
+        """What training adds to the mean loss over `n_items` labelled items, if anything."""
+        return None
+
     def unpatch(self) -> nn.Module:
         """The deterministic model again."""
         self.parent_module = type(self).unpatch_function(self.parent_module)
         return self.parent_module
 
-    def __enter__(self) -> BayesianModule:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.unpatch()
+
+
+class DrawsOnce:
+    """Mixed into a layer that draws once for a call, the same for all items in it: weights, or a mask for all.
+
+    Left alone, each call draws anew. While `use_draw(t)` is in force a call is draw number t, the same one
+    whenever it is asked for until `redraw`. Seeds come from torch's global generator, so `torch.manual_seed` governs.
+    """
+
+    _draw: int | None = None
+    _seed: int | None = None
+
+    def use_draw(self, number: int | None) -> None:
+        """Let the next calls be draw `number`; `None` draws anew for each."""
+        self._draw = number
+
+    def redraw(self) -> None:
+        """Forget the numbered draws: from now on other ones bear the numbers."""
+        self._seed = None
+
+    def draw_generator(self, device: torch.device | str) -> torch.Generator:
+        """The generator that this call's draw is to be made with."""
+        if self._draw is None:
+            seed = _fresh_seed()
+        else:
+            self._seed = _fresh_seed() if self._seed is None else self._seed
+            seed = int(np.random.SeedSequence([self._seed, self._draw]).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(device).manual_seed(seed)
+
+    def forget_draws(self) -> None:
+        """Leave nothing of the above in the layer, for when it is put back."""
+        self.__dict__.pop("_draw", None)
+        self.__dict__.pop("_seed", None)
+
+
+def sample(model: nn.Module, data: Any, draws: int, replicate: bool = True) -> Any:
+    """Predictions of a batch by any stochastic model, `[item, class, ..., draw]`, as nested as its output.
+
+    With `replicate` draws that differ for each item run as one batch `draws` times as large. An ensemble gives as many
+    draws as it has members.
+    """
+    if draws < 1:
+        raise ValueError(f"Expected a number of draws from 1 on, got {draws}.")
+    if isinstance(model, BayesianModule):
+        return model.sample(data, draws, replicate)
+    return sample_calls(model, data, draws, replicate)
+
+
+def sample_calls(model: nn.Module, data: Any, draws: int, replicate: bool = True) -> Any:
+    """`sample` by calling the model, once for each draw or once for all of them."""
+    if draws > 1 and replicate and not draws_once(model):
+        size = batch_size_of(data)
+        output = model(map_structure(lambda one: torch.cat([one] * draws), data))
+        return map_structure(lambda one: one.reshape(draws, size, *one.shape[1:]).movedim(0, -1).contiguous(), output)
+    outputs = []
+    for number in range(draws):
+        with draw_number(model, number):
+            outputs.append(model(data))
+    return map_structure(lambda *each: torch.stack(each, dim=-1), *outputs)
+
+
+def draws_once(model: nn.Module) -> bool:
+    """Whether a call of the model is one draw for all of its items, so that draws can't be put in one batch."""
+    return any(isinstance(part, DrawsOnce) for part in model.modules())
+
+
+@contextmanager
+def draw_number(model: nn.Module, number: int) -> Iterator[None]:
+    """Within the block all parts of the model make the draw of that number."""
+    parts = [part for part in model.modules() if isinstance(part, DrawsOnce)]
+    try:
+        for part in parts:
+            part.use_draw(number)
+        yield
+    finally:
+        for part in parts:
+            part.use_draw(None)
+
+
+def redraw(model: nn.Module) -> None:
+    """Let the next samples come from other models of the posterior than the last ones."""
+    for part in model.modules():
+        if isinstance(part, DrawsOnce):
+            part.redraw()
+
+
+def _fresh_seed() -> int:
+    return int(torch.randint(2**62, ()).item())
 
 
 def share_structure(module: nn.Module) -> nn.Module:
