@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import default_collate
 
+from baal_widgets.arrays import as_numpy
+from baal_widgets.bayesian.common import BayesianModule, draws_once, redraw, sample, share_structure
+from baal_widgets.bayesian.dropout import unpatch_module
+from baal_widgets.devices import Fitting, device_for, parts_of
 from baal_widgets.metric_mixin import MetricMixin
 from baal_widgets.utils.structures import as_arrays, batch_size_of, inputs_of, map_structure, to_device
 
@@ -44,8 +48,10 @@ class ModelWrapper(MetricMixin):
     `ModelWrapper(model, criterion)` reads positional arguments of its methods as Baal 1.x does (`batch_size`,
     `epoch` or `iterations`, `use_cuda`, ...), `ModelWrapper(model, TrainingArgs(...))` as Baal 2.x does
     (`iterations`, `half`, `verbose`). All keywords of both work in both. Predictions are what the model gives,
-    logits as a rule, shaped `[item, class, ..., draw]`; draws differ when the model is stochastic, such as in
-    `MCDropoutModule`. `device` is CUDA, else MPS, else the CPU.
+    logits as a rule, shaped `[item, class, ..., draw]`; draws differ when the model is stochastic, as any
+    `BayesianModule` is: `MCDropoutModule`, `EnsembleModule`, `LaplaceModule`... What such a model fits after training
+    is fitted at the end of `train_on_dataset`. `device` is CUDA, else MPS, else the CPU. A batch that does not fit in
+    memory is halved until it does, and that size is kept.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class ModelWrapper(MetricMixin):
         if not replicate_in_memory and self.args.replicate_in_memory:
             self.args = replace(self.args, replicate_in_memory=False)
         self._device = None if device is None else torch.device(device)
+        self._fits_to_train, self._fits_to_predict = Fitting(), Fitting()
 
     @property
     def criterion(self) -> Criterion | None:
@@ -140,16 +147,20 @@ class ModelWrapper(MetricMixin):
             )
         device = self._place(cuda)
         data, target = to_device(data, device), to_device(target, device)
-        optimizer.zero_grad()
-        output = self.model(data)
-        loss = self._loss(output, target)
-        regularizer = regularizer or self.args.regularizer
-        if regularizer is not None:
-            loss = loss + regularizer()
-        loss.backward()  # type: ignore[no-untyped-call]
+        output, loss = self._fits_to_train.run(
+            lambda most: self._gradients(data, target, optimizer, most), batch_size_of(data)
+        )
+        added = [(regularizer or self.args.regularizer or _nothing)()]
+        if isinstance(self.model, BayesianModule):
+            added.append(self.model.penalty(max(self._dataset_size, batch_size_of(data))))
+        for term in added:
+            if term is not None:
+                loss = loss + term.detach()
+            if term is not None and term.requires_grad:
+                term.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        self._update_metrics(output.detach() if isinstance(output, Tensor) else output, target, loss.detach(), "train")
-        return loss.detach()
+        self._update_metrics(output, target, loss, "train")
+        return loss
 
     # Testing
 
@@ -175,10 +186,13 @@ class ModelWrapper(MetricMixin):
         """The loss of a batch. A whole number in the third place is `average_predictions`, as in Baal 2.x."""
         if cuda is not None and not isinstance(cuda, bool):
             average_predictions, cuda = cuda, None
-        cuda = self._on_cuda(cuda)
+        redraw(self.model)
+        return self._test_batch(data, target, self._on_cuda(cuda), average_predictions)
+
+    def _test_batch(self, data: Any, target: Any, cuda: bool | None, average_predictions: int) -> Tensor:
         target = to_device(target, self._place(cuda))
         with torch.no_grad():
-            draws = self.predict_on_batch(data, average_predictions, cuda)
+            draws = self._draws(data, average_predictions, cuda)
             output = map_structure(lambda one: average_draws(one, self.criterion), draws)
             loss = self._loss(output, target)
         self._update_metrics(output, target, loss, "test")
@@ -203,13 +217,15 @@ class ModelWrapper(MetricMixin):
         told = self._told(**named)
         # one optimizer for all epochs: a new one would forget its momentum
         told = replace(told, optimizer=told.optimizer or self._default_optimizer())
+        begin = copy.deepcopy(told.optimizer.state_dict()) if told.optimizer is not None else None
         history: list[dict[str, Any]] = []
         best, worse = float("inf"), 0
         best_weights: dict[str, Any] | None = None
         for done in range(1, told.epoch + 1):
-            self._train(train_dataset, replace(told, epoch=1))
+            self._train(train_dataset, replace(told, epoch=1), fit=False)
             if done % skip_epochs and done < told.epoch:
                 continue
+            self._fit(train_dataset, replace(told, epoch=done), begin)
             loss = self._test(test_dataset, told, average_predictions=1)
             history.append({**self.get_metrics(), "test_loss": loss})
             if loss < best:
@@ -249,26 +265,24 @@ class ModelWrapper(MetricMixin):
     def predict_on_batch(self, data: Any, iterations: int = 1, cuda: bool | None = None) -> Any:
         """Draws for a batch, `[item, class, ..., draw]`, on the model's device.
 
-        With `replicate_in_memory` all draws run as one batch `iterations` times as large, else one after another.
+        With `replicate_in_memory` all draws run as one batch `iterations` times as large, else one after another, as
+        they do where a draw is of the weights. An ensemble gives as many draws as it has members.
         """
-        if iterations < 1:
-            raise ValueError(f"Expected iterations to be from 1 on, got {iterations}.")
+        redraw(self.model)
+        return self._draws(data, iterations, cuda)
+
+    def features_on_dataset(self, dataset: Dataset[Any], **named: Any) -> npt.NDArray[Any]:
+        """What goes into the last linear layer, `[item, feature]`, from one pass without dropout."""
+        known = {"batch_size", "use_cuda", "workers", "collate_fn"}
+        told = self._told(**bind("features_on_dataset", [], [], named, known))
+        from baal_widgets.bayesian.features import features_of
+
+        device = self._place(told.use_cuda)
+        model, parts = deterministic(self.model), []
         with torch.no_grad():
-            data = to_device(data, self._place(cuda))
-            if not self.replicate_in_memory or iterations == 1:
-                draws = [self.model(data) for _ in range(iterations)]
-                return map_structure(lambda *each: torch.stack(each, dim=-1), *draws)
-            size = batch_size_of(data)
-            try:
-                output = self.model(map_structure(lambda one: torch.cat([one] * iterations), data))
-            except torch.OutOfMemoryError as error:
-                raise torch.OutOfMemoryError(
-                    f"{iterations} draws of {size} items at once do not fit in memory. Use a smaller batch_size, or "
-                    f"ModelWrapper(..., replicate_in_memory=False). ({error})"
-                ) from error
-            return map_structure(
-                lambda one: one.reshape(iterations, size, *one.shape[1:]).movedim(0, -1).contiguous(), output
-            )
+            for batch in self._loader(dataset, told, shuffle=False):
+                parts.append(as_numpy(features_of(model, to_device(inputs_of(batch), device))))
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
     # The model
 
@@ -329,22 +343,81 @@ class ModelWrapper(MetricMixin):
             use_cuda = self.args.use_cuda
         return None if use_cuda is None else device_for(use_cuda).type == "cuda"
 
-    def _train(self, dataset: Dataset[Any], told: TrainingArgs) -> list[float]:
+    def _gradients(self, data: Any, target: Any, optimizer: Optimizer, most: int) -> tuple[Any, Tensor]:
+        """The output and the mean loss, with the gradients in place, at most so many items at once."""
+        optimizer.zero_grad()
+        n, losses, outputs = batch_size_of(data), [], []
+        for part, wanted in zip(parts_of(data, most), parts_of(target, most), strict=True):
+            output = self.model(part)
+            loss = self._loss(output, wanted)
+            if getattr(self.criterion, "reduction", "mean") == "mean":
+                loss = loss * (batch_size_of(part) / n)
+            loss.backward()  # type: ignore[no-untyped-call]
+            outputs.append(map_structure(Tensor.detach, output))
+            losses.append(loss.detach())
+        whole = outputs[0] if len(outputs) == 1 else map_structure(lambda *each: torch.cat(each), *outputs)
+        return whole, torch.stack(losses).sum(dim=0)
+
+    def _draws(self, data: Any, iterations: int, cuda: bool | None) -> Any:
+        if iterations < 1:
+            raise ValueError(f"Expected iterations to be from 1 on, got {iterations}.")
+        data = to_device(data, self._place(cuda))
+        together = iterations if self.replicate_in_memory and not draws_once(self.model) else 1
+        with torch.no_grad():
+            return self._fits_to_predict.run(
+                lambda most: self._draws_of_parts(data, iterations, max(most // together, 1), min(most, together)),
+                batch_size_of(data) * together,
+            )
+
+    def _draws_of_parts(self, data: Any, iterations: int, items: int, together: int) -> Any:
+        """Draws for at most so many items at once, and so many draws of each of them."""
+        shares = [min(together, iterations - first) for first in range(0, iterations, together)]
+        if together == 1:
+            shares = [iterations]
+        rows = [
+            joined([sample(self.model, part, share, replicate=together > 1) for share in shares], dim=-1)
+            for part in parts_of(data, items)
+        ]
+        return joined(rows, dim=0)
+
+    def _fit(self, dataset: Dataset[Any], told: TrainingArgs, begin: Mapping[str, Any] | None) -> None:
+        """What the model fits after training; `begin` is the state that the optimizer had before."""
+        if isinstance(self.model, BayesianModule):
+            self.model.fit(
+                dataset,
+                criterion=self.criterion,
+                batch_size=told.batch_size,
+                collate_fn=told.collate_fn,
+                train=lambda: self._train_anew(dataset, told, begin),
+            )
+
+    def _train_anew(self, dataset: Dataset[Any], told: TrainingArgs, begin: Mapping[str, Any] | None) -> None:
+        self.reset_all()
+        if told.optimizer is not None and begin is not None:
+            told.optimizer.load_state_dict(dict(begin))
+        for _ in self._steps(dataset, told):
+            pass
+
+    def _train(self, dataset: Dataset[Any], told: TrainingArgs, fit: bool = True) -> list[float]:
         told = replace(told, optimizer=told.optimizer or self._default_optimizer())
+        begin = copy.deepcopy(told.optimizer.state_dict()) if told.optimizer is not None else None
         history = []
         for _ in range(told.epoch):
             self._reset_metrics("train")
             history.append(float(np.mean(list(self._steps(dataset, replace(told, epoch=1))))))
         self.active_step(len(dataset), self.get_metrics("train") if history else {})  # type: ignore[arg-type]
+        if fit:
+            self._fit(dataset, told, begin)
         return history
 
     def _test(self, dataset: Dataset[Any], told: TrainingArgs, average_predictions: int) -> float:
         check_not_empty(dataset, "test")
         self.eval()
+        redraw(self.model)
         self._reset_metrics("test")
         total, n = 0.0, 0
         for data, target in self._loader(dataset, told, shuffle=False):
-            loss = self.test_on_batch(data, target, cuda=told.use_cuda, average_predictions=average_predictions)
+            loss = self._test_batch(data, target, told.use_cuda, average_predictions)
             size = batch_size_of(data)
             total, n = total + float(loss) * size, n + size
         self.active_step(None, self.get_metrics("test"))
@@ -366,13 +439,14 @@ class ModelWrapper(MetricMixin):
         if len(dataset) == 0:  # type: ignore[arg-type]
             return
         self.eval()
+        redraw(self.model)
         batches: Iterable[Any] = self._loader(dataset, told, shuffle=False)
         if verbose:
             from tqdm import tqdm
 
             batches = tqdm(batches, "Predicting", unit="batch")
         for batch in batches:
-            draws = self.predict_on_batch(inputs_of(batch), iterations, told.use_cuda)
+            draws = self._draws(inputs_of(batch), iterations, told.use_cuda)
             yield as_arrays(draws, np.float16 if half else None)
 
     def _loader(self, dataset: Dataset[Any], told: TrainingArgs, shuffle: bool) -> DataLoader[Any]:
@@ -404,20 +478,30 @@ class ModelWrapper(MetricMixin):
         return self.criterion(output, target)
 
 
+def mc_inference(model: nn.Module, data: Any, iterations: int, replicate_in_memory: bool = True) -> Any:
+    """Draws for a batch from a stochastic model, `[item, class, ..., draw]`, without a wrapper; no gradients."""
+    with torch.no_grad():
+        return sample(model, data, iterations, replicate_in_memory)
+
+
+def deterministic(model: nn.Module) -> nn.Module:
+    """A copy of a model's structure, with the same weights, that is in `eval` mode and draws nothing."""
+    if isinstance(model, BayesianModule):
+        return type(model).unpatch_function(share_structure(model.parent_module)).eval()
+    return unpatch_module(share_structure(model)).eval()
+
+
+def joined(parts: Sequence[Any], dim: int) -> Any:
+    return parts[0] if len(parts) == 1 else map_structure(lambda *each: torch.cat(each, dim=dim), *parts)
+
+
+def _nothing() -> None:
+    """No regularizer."""
+
+
 def check_not_empty(dataset: Dataset[Any], verb: str) -> None:
     if len(dataset) == 0:  # type: ignore[arg-type]
         raise ValueError(f"Expected a dataset to {verb} on, got an empty one. Label something first.")
-
-
-def device_for(use_cuda: bool | None) -> torch.device:
-    """The device of Baal's `use_cuda`; `None` takes the best there is. Warns where CUDA is asked for and absent."""
-    if torch.cuda.is_available() and use_cuda is not False:
-        return torch.device("cuda")
-    if use_cuda:
-        warnings.warn("use_cuda=True, but there is no CUDA device here: running on the CPU.", UserWarning, stacklevel=5)
-    if use_cuda is None and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
 
 
 def average_draws(draws: Tensor, criterion: Criterion | None) -> Tensor:

@@ -458,11 +458,6 @@ def test_an_error_of_the_model_keeps_its_name():
         wrap(Failing(KeyError("mine"))).predict_on_batch(torch.ones(2, D), 3)
 
 
-def test_running_out_of_memory_comes_with_advice():
-    with pytest.raises(torch.OutOfMemoryError, match="replicate_in_memory=False"):
-        wrap(Failing(torch.OutOfMemoryError("full"))).predict_on_batch(torch.ones(2, D), 3)
-
-
 # Averaging
 
 
