@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from baal_widgets.bayesian.common import BayesianModule
+from baal_widgets.bayesian.functional import can_be_kept_on, drops_by_function
 
 _HOLDERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.TransformerDecoderLayer)
 
@@ -63,8 +64,8 @@ Dropout2d = always_on(nn.Dropout2d)
 def stochastic_layers(module: nn.Module) -> list[str]:
     """The names of the layers of a model that drop anything, `""` for the model itself.
 
-    Every kind of dropout layer counts, and the dropout between the layers of an RNN or on attention weights.
-    Calls of `torch.nn.functional.dropout` cannot be seen from outside and do not.
+    Every kind of dropout layer counts, the dropout between the layers of an RNN or on attention weights, and modules
+    that call `torch.nn.functional.dropout` where it can be kept on: where it alone asks for `self.training`.
     """
     return [name for name, layer in module.named_modules() if _drops(layer)]
 
@@ -73,7 +74,7 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
     """Keep the dropout of a model on in `eval` mode too, and return it.
 
     In place, as in Baal, unless told otherwise; `inplace=False` works on a copy. `unpatch_module` puts it back.
-    Warns when there is nothing to keep on.
+    Warns when there is nothing to keep on, and of modules whose functional dropout can't be.
     """
     module = module if inplace else copy.deepcopy(module)
     found = [layer for layer in module.modules() if _drops(layer)]
@@ -81,6 +82,13 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
         warnings.warn(
             "No layer was modified by patch_module! The model has no dropout that is on: put nn.Dropout(0.5) before "
             "its last linear layer.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if missed := functional_dropout_missed(module):
+        warnings.warn(
+            f"The functional dropout in {', '.join(missed)} stays off in eval mode: the forward there asks for "
+            "self.training for other ends as well. Make it a layer, nn.Dropout.",
             UserWarning,
             stacklevel=2,
         )
@@ -119,10 +127,35 @@ class MCDropoutModule(BayesianModule):
     patching_function = staticmethod(patch_module)
     unpatch_function = staticmethod(unpatch_module)
 
+    def __init__(self, module: nn.Module) -> None:
+        if not stochastic_layers(module):
+            missed = functional_dropout_missed(module)
+            raise ValueError(
+                f"{type(module).__name__} has no dropout that is on, so every draw from it would be the same. Put "
+                "nn.Dropout(0.5) before its last linear layer, or take LaplaceModule or EnsembleModule instead."
+                + (
+                    f" The functional dropout in {', '.join(missed)} can't be kept on: make it a layer."
+                    if missed
+                    else ""
+                )
+            )
+        super().__init__(module)
+
 
 def _drops(layer: nn.Module) -> bool:
     if isinstance(layer, _DropoutNd):
         return layer.p > 0
     if isinstance(layer, nn.RNNBase):
         return layer.dropout > 0 and layer.num_layers > 1
-    return isinstance(layer, nn.MultiheadAttention) and layer.dropout > 0
+    if isinstance(layer, nn.MultiheadAttention):
+        return layer.dropout > 0
+    return drops_by_function(layer) and can_be_kept_on(layer)
+
+
+def functional_dropout_missed(module: nn.Module) -> list[str]:
+    """Where a model calls dropout as a function in a way that `patch_module` can't keep on: name and class."""
+    return [
+        f"{name or 'the model'} ({type(layer).__name__})"
+        for name, layer in module.named_modules()
+        if not isinstance(layer, AlwaysOn) and drops_by_function(layer) and not can_be_kept_on(layer)
+    ]

@@ -342,10 +342,10 @@ NOTHING = [
 
 
 @pytest.mark.parametrize("build", NOTHING)
-def test_a_model_without_dropout_is_warned_of(build):
+def test_a_model_without_dropout_is_warned_of_and_refused(build):
     with pytest.warns(UserWarning, match="No layer was modified by patch_module"):
         patch_module(build())
-    with pytest.warns(UserWarning, match="No layer was modified by patch_module"):
+    with pytest.raises(ValueError, match="has no dropout that is on"):
         MCDropoutModule(build())
     assert unpatch_module(build())  # nothing to undo is fine
 
