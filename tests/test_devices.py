@@ -20,10 +20,11 @@ class Cramped(nn.Module):
         self.body, self.dropout, self.room, self.came = nn.Linear(D, C), nn.Dropout(dropout), room, []
 
     def forward(self, x):
+        x = self.dropout(self.body(x))
         self.came.append(len(x))
         if len(x) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return self.dropout(self.body(x))
+        return x
 
 
 def wrap(model, **options):

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from baal_widgets.devices import is_out_of_memory
 from baal_widgets.utils.structures import batch_size_of, map_structure
 
 
@@ -113,6 +114,23 @@ class DrawsOnce:
         self.__dict__.pop("_seed", None)
 
 
+class DrawsPerItem:
+    """Mixed into a layer that draws for each item, such as dropout: what comes before the first is alike in all draws.
+
+    While `copies` is `(n, draws)`, an input of `n` items is copied `draws` times on its way in, so that the layers
+    before ran once. `can_copy` is False where a model can't do with that, or where the items are not on the first axis.
+    """
+
+    copies: tuple[int, int] | None = None
+    can_copy: bool = True
+
+    def copied(self, value: Any) -> Any:
+        """The input of the layer, once for each draw if it isn't yet."""
+        if self.copies is None or not isinstance(value, torch.Tensor) or value.shape[:1] != self.copies[:1]:
+            return value
+        return torch.cat([value] * self.copies[1])
+
+
 def sample(model: nn.Module, data: Any, draws: int, replicate: bool = True) -> Any:
     """Predictions of a batch by any stochastic model, `[item, class, ..., draw]`, as nested as its output.
 
@@ -130,13 +148,43 @@ def sample_calls(model: nn.Module, data: Any, draws: int, replicate: bool = True
     """`sample` by calling the model, once for each draw or once for all of them."""
     if draws > 1 and replicate and not draws_once(model):
         size = batch_size_of(data)
-        output = model(map_structure(lambda one: torch.cat([one] * draws), data))
+        output = _copied_late(model, data, size, draws)
+        if output is None:
+            output = model(map_structure(lambda one: torch.cat([one] * draws), data))
         return map_structure(lambda one: one.reshape(draws, size, *one.shape[1:]).movedim(0, -1).contiguous(), output)
     outputs = []
     for number in range(draws):
         with draw_number(model, number):
             outputs.append(model(data))
     return map_structure(lambda *each: torch.stack(each, dim=-1), *outputs)
+
+
+def _copied_late(model: nn.Module, data: Any, size: int, draws: int) -> Any:
+    """The output for all draws, what comes before the first stochastic layer having run once; `None` where it can't.
+
+    A model that joins what it knew before that layer with what comes after, as residual connections do, fails on
+    their sizes, and isn't tried again.
+    """
+    parts = [part for part in model.modules() if isinstance(part, DrawsPerItem)]
+    if not parts or not all(part.can_copy for part in parts):
+        return None
+    try:
+        for part in parts:
+            part.copies = (size, draws)
+        output = model(data)
+        sizes: list[int] = []
+        map_structure(lambda one: sizes.append(len(one) if one.ndim else 0), output)
+        if sizes and set(sizes) == {size * draws}:
+            return output
+    except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+    finally:
+        for part in parts:
+            part.copies = None
+    for part in parts:
+        part.can_copy = False
+    return None
 
 
 def draws_once(model: nn.Module) -> bool:

@@ -10,17 +10,22 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from baal_widgets.bayesian.common import BayesianModule
+from baal_widgets.bayesian.common import BayesianModule, DrawsPerItem
 from baal_widgets.bayesian.functional import can_be_kept_on, drops_by_function
 
 _HOLDERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.TransformerDecoderLayer)
 
 
-class AlwaysOn:
+class AlwaysOn(DrawsPerItem):
     """Mixed in before a layer's class: the layer believes that it is training, whatever mode it is set to.
 
     The mode it was set to is kept, so the layer is bit for bit as before once its class is put back.
     """
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self.copies is not None:
+            args = (self.copied(args[0]), *args[1:])
+        return super().forward(*args, **kwargs)  # type: ignore[misc]  # of the layer's own class
 
     @property
     def training(self) -> bool:
@@ -97,6 +102,8 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
     for layer in (*found, *holders):
         if not isinstance(layer, AlwaysOn):
             layer.__class__ = always_on(type(layer))  # type: ignore[arg-type]  # classes are hashable
+            if not isinstance(layer, _DropoutNd):  # the items may be on another axis
+                layer.can_copy = False  # type: ignore[assignment]
     return module
 
 
@@ -110,6 +117,8 @@ def unpatch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
         kind = _own_class(layer)
         if kind is not None:
             layer.__class__ = kind
+            for name in ("copies", "can_copy"):
+                layer.__dict__.pop(name, None)
     return module
 
 
@@ -148,7 +157,7 @@ def _drops(layer: nn.Module) -> bool:
     if isinstance(layer, nn.RNNBase):
         return layer.dropout > 0 and layer.num_layers > 1
     if isinstance(layer, nn.MultiheadAttention):
-        return layer.dropout > 0
+        return bool(layer.dropout > 0)
     return drops_by_function(layer) and can_be_kept_on(layer)
 
 
