@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from baal_widgets import metrics
-from baal_widgets.active.heuristics import AbstractHeuristic, Random
+from baal_widgets.active.heuristics import AbstractHeuristic
+from baal_widgets.active.heuristics.knowledge import N_TARGETS, known_to
 from baal_widgets.active.scores import to_probabilities
+from baal_widgets.bayesian.common import BayesianModule, draws_once
 from baal_widgets.bayesian.dropout import MCDropoutModule, stochastic_layers
 from baal_widgets.jobs import Job
 from baal_widgets.models import small_cnn
@@ -59,8 +61,9 @@ class Learner:
         training: Training,
         device: str | None,
         seed: int,
+        targets: Dataset[Any] | None = None,
     ) -> None:
-        self.source, self.test_set, self.heuristic = source, test_set, heuristic
+        self.source, self.test_set, self.heuristic, self.targets = source, test_set, heuristic, targets
         self.iterations, self.training, self.n_classes, self.seed = iterations, training, n_classes, seed
         if isinstance(model, ModelWrapper):
             wrapper = copy.copy(model)
@@ -71,13 +74,9 @@ class Learner:
                 nn.CrossEntropyLoss(),
                 device=device,
             )
-        if not stochastic_layers(wrapper.model):
-            raise ValueError(
-                f"{type(wrapper.model).__name__} has no dropout that is on, so MC-Dropout cannot tell what it is "
-                "unsure of. Put nn.Dropout(0.5) before its last linear layer, or pass no model to use a small CNN."
-            )
         self.wrapper = wrapper
-        self.predictor = ModelWrapper(MCDropoutModule(wrapper.model), device=wrapper.device)
+        posterior = posterior_of(wrapper.model, joint=heuristic.joint)
+        self.predictor = ModelWrapper(posterior, device=wrapper.device)
         self._initial = copy.deepcopy(wrapper.model.state_dict())
         self._test_targets: npt.NDArray[np.int64] | None = None
 
@@ -92,6 +91,7 @@ class Learner:
             job.report("train", 0.0, f"training on {len(targets)} labels")
             self.wrapper.load_state_dict(self._initial)
             losses, converged = self._train(targets, job)
+            self._fit(targets, job)
             told: dict[str, Any] = {
                 "round": round_,
                 "n_labelled": len(targets),
@@ -102,7 +102,7 @@ class Learner:
             }
             if self.test_set is not None:
                 told |= self._test(self.test_set, job)
-            items, scores = self._rank(candidates, job)
+            items, scores = self._rank(candidates, targets, job)
         told["uncertainty"] = _mean(scores)
         told["seconds"] = round(time.perf_counter() - began, 2)
         return Lesson(told, items, scores)
@@ -126,6 +126,24 @@ class Learner:
             share = len(losses) / training.max_steps
             job.report("train", 0.8 * share, f"step {len(losses)}, loss {loss:.3f}")
         return losses, flat
+
+    def _fit(self, targets: Mapping[int, int], job: Job[Any]) -> None:
+        """What the model fits once it is trained, such as the other members of an ensemble."""
+        model = self.wrapper.model
+        if not isinstance(model, BayesianModule):
+            return
+
+        def train() -> None:
+            self.wrapper.reset_all()
+            self._train(targets, job)
+
+        model.fit(
+            self.source.examples(targets),
+            criterion=self.wrapper.criterion,
+            batch_size=self.training.batch_size,
+            collate_fn=self.wrapper.args.collate_fn,
+            train=train,
+        )
 
     def _test(self, test_set: Dataset[Any], job: Job[Any]) -> dict[str, Any]:
         if self._test_targets is None:
@@ -151,24 +169,64 @@ class Learner:
             },
         }
 
-    def _rank(self, candidates: Sequence[int], job: Job[Any]) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
+    def rank_unlabelled(
+        self, candidates: Sequence[int], labelled: Collection[int] = ()
+    ) -> tuple[tuple[int, ...], tuple[float | None, ...]] | None:
+        """The candidates ranked by the model as it came; `None` where the heuristic needs a trained one."""
+        if "features" not in self.heuristic.takes[:1]:
+            return None
+        return self._rank(candidates, labelled, Job(lambda _: None))
+
+    def _rank(
+        self, candidates: Sequence[int], labelled: Collection[int], job: Job[Any]
+    ) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
         if not candidates:
             return (), ()
-        if isinstance(self.heuristic, Random):  # nothing to predict for
-            scores = self.heuristic.scores(np.zeros((len(candidates), 1, 1)))
-        else:
-            draws = self._draws(self.source.inputs(candidates), len(candidates), job, "score", 0.9)
-            scores = self.heuristic.scores(draws)
-        order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
-        return tuple(int(candidates[i]) for i in order), tuple(_finite(scores[i]) for i in order)
+        known = known_to(
+            self.heuristic,
+            self.source.inputs(candidates),
+            predict=lambda inputs: self._draws(inputs, len(inputs), job, "score", 0.9),  # type: ignore[arg-type]
+            features=self.wrapper.features_on_dataset,
+            labelled=self.source.inputs(sorted(labelled)),
+            targets=self._targets(candidates),
+        )
+        ranks, scores = self.heuristic.ranking(*known)
+        return tuple(int(candidates[i]) for i in ranks), tuple(_finite(scores[i]) for i in ranks)
 
-    def _draws(self, inputs: Inputs, n: int, job: Job[Any], phase: str, base: float) -> Iterator[Floats]:
+    def _targets(self, candidates: Sequence[int]) -> Dataset[Any]:
+        """The inputs whose labels matter: those given, or some of the candidates."""
+        if self.targets is not None:
+            return Inputs(self.targets)
+        rng = np.random.default_rng([self.seed, len(candidates)])
+        return self.source.inputs(rng.choice(candidates, min(N_TARGETS, len(candidates)), replace=False).tolist())
+
+    def _draws(self, inputs: Dataset[Any], n: int, job: Job[Any], phase: str, base: float) -> Iterator[Floats]:
         """Predictions `[batch, class, draw]`, batch by batch, reporting a tenth of the whole job."""
         size, seen = max(self.training.batch_size, 64), 0
         for part in self.predictor.predict_on_dataset_generator(inputs, batch_size=size, iterations=self.iterations):
             yield part
             seen += len(part)
             job.report(phase, base + 0.1 * seen / n, f"{seen} of {n} images")
+
+
+def posterior_of(model: nn.Module, joint: bool = False) -> nn.Module:
+    """The model with its uncertainty: itself where it samples by itself, else with its dropout left on.
+
+    `joint` lets each draw be one model for all items. Raises `ValueError` where nothing in the model is stochastic.
+    """
+    if isinstance(model, BayesianModule) or draws_once(model):
+        return model
+    if not stochastic_layers(model):
+        raise ValueError(
+            f"{type(model).__name__} has no dropout that is on, so MC-Dropout cannot tell what it is unsure of. Put "
+            "nn.Dropout(0.5) before its last linear layer, pass LaplaceModule(model) or EnsembleModule(model), which "
+            "need none, or pass no model to use a small CNN."
+        )
+    if joint:
+        from baal_widgets.bayesian.consistent_dropout import MCConsistentDropoutModule
+
+        return MCConsistentDropoutModule(model)
+    return MCDropoutModule(model)
 
 
 def default_model(source: Source, n_classes: int, seed: int) -> nn.Module:

@@ -269,7 +269,7 @@ class ModelWrapper(MetricMixin):
         they do where a draw is of the weights. An ensemble gives as many draws as it has members.
         """
         redraw(self.model)
-        return self._draws(data, iterations, cuda)
+        return self._answer(self._draws(data, iterations, cuda))
 
     def features_on_dataset(self, dataset: Dataset[Any], **named: Any) -> npt.NDArray[Any]:
         """What goes into the last linear layer, `[item, feature]`, from one pass without dropout."""
@@ -369,6 +369,10 @@ class ModelWrapper(MetricMixin):
                 batch_size_of(data) * together,
             )
 
+    def _answer(self, draws: Any) -> Any:
+        """What predicting gives for draws that are still on the device: themselves."""
+        return draws
+
     def _draws_of_parts(self, data: Any, iterations: int, items: int, together: int) -> Any:
         """Draws for at most so many items at once, and so many draws of each of them."""
         shares = [min(together, iterations - first) for first in range(0, iterations, together)]
@@ -447,7 +451,7 @@ class ModelWrapper(MetricMixin):
             batches = tqdm(batches, "Predicting", unit="batch")
         for batch in batches:
             draws = self._draws(inputs_of(batch), iterations, told.use_cuda)
-            yield as_arrays(draws, np.float16 if half else None)
+            yield as_arrays(self._answer(draws), np.float16 if half else None)
 
     def _loader(self, dataset: Dataset[Any], told: TrainingArgs, shuffle: bool) -> DataLoader[Any]:
         return DataLoader(

@@ -45,8 +45,9 @@ class LabellingSession:
     classifier with dropout (`nn.Module` or `ModelWrapper`, one output per class, logits); without one a small
     CNN is used. `test_set` yields (input, class index) and turns on the learning curve and calibration.
     `heuristic` ranks the pool: a name (`bald`, `entropy`, ...) or a `Heuristic`. `iterations` is the number of
-    MC-Dropout draws. `journal` is a path or database URL, `None` keeps it in memory; a journal that exists is
-    resumed: same round, same query, same history.
+    draws from the model, whose dropout stays on for them; a model that is a `BayesianModule` (an ensemble, Laplace,
+    SWAG...) draws by itself. `targets` yields inputs whose labels matter, for EPIG. `journal` is a path or database
+    URL, `None` keeps it in memory; a journal that exists is resumed: same round, same query, same history.
 
     An item is its index in the whole dataset. Every answer is on disk when the call that gave it returns.
     All methods may be called from any thread.
@@ -67,12 +68,15 @@ class LabellingSession:
         device: str | None = None,
         iterations: int = 20,
         training: Training | None = None,
+        targets: Dataset[Any] | None = None,
     ) -> None:
         self.classes = check_classes(classes)
         self.query_size = positive("query_size", query_size)
         self.annotator = annotator
         self.seed = seed
-        self.heuristic = get_heuristic(heuristic, seed=seed) if isinstance(heuristic, str) else heuristic
+        self._heuristic_name = _name_of(heuristic)
+        made = get_heuristic(heuristic, seed=seed) if isinstance(heuristic, str) else heuristic
+        self.heuristic = made.sized(self.query_size)
         self._source = open_source(dataset)
         self._learner = Learner(
             self._source,
@@ -84,6 +88,7 @@ class LabellingSession:
             training=training or Training(),
             device=device,
             seed=seed,
+            targets=targets,
         )
         self._lock = threading.RLock()
         self._job: Job[Round] | None = None
@@ -221,18 +226,26 @@ class LabellingSession:
     def ask(self) -> Query:
         """The items to label now, most wanted first. The same query until each of them is labelled or skipped.
 
-        Before the first lesson they are drawn at random: an untrained model's scores say nothing. A query is
-        empty when nothing is left to ask.
+        Before the first lesson they are drawn at random: an untrained model's scores say nothing. A heuristic that
+        looks at features alone (`typiclust`, `coreset`, `max_herding`) begins by those of the model as it came. A query
+        is empty when nothing is left to ask.
         """
         with self._lock:
             self._catch_up()
             last = self._state.query
             if last is None or not self._state.open_items:
-                ranked = continued_ranking(self._state, len(self._source.keys), self.query_size, self.seed)
+                ranked = self._first_ranking() if last is None else []
+                ranked = ranked or continued_ranking(self._state, len(self._source.keys), self.query_size, self.seed)
                 if ranked or last is None or last.items:  # that nothing is left is written once
                     self._write(self._asking(ranked, self._state.round))
             assert self._state.query is not None
             return self._state.query
+
+    def _first_ranking(self) -> Ranking:
+        """What a heuristic asks that needs no labels, nothing where it does."""
+        candidates = [item for item in range(len(self._source.keys)) if item not in self._state.answers]
+        ranked = self._learner.rank_unlabelled(candidates, self._state.labels)
+        return [] if ranked is None else list(zip(*ranked, strict=True))
 
     # Answering
 
@@ -384,10 +397,9 @@ class LabellingSession:
         return state
 
     def _opening(self) -> Draft:
-        name = next((n for n, kind in HEURISTICS.items() if type(self.heuristic) is kind), None)
         settings = {
             "classes": list(self.classes),
-            "heuristic": name,
+            "heuristic": self._heuristic_name,
             "query_size": self.query_size,
             "seed": self.seed,
             "n_items": len(self._source.keys),
@@ -497,3 +509,10 @@ class LabellingSession:
     def _asking(self, ranked: Ranking, round_: int) -> Draft:
         number = 0 if self._state.query is None else self._state.query.number + 1
         return asking(ranked, query_size=self.query_size, number=number, round_=round_, keys=self._source.keys)
+
+
+def _name_of(heuristic: str | AbstractHeuristic) -> str | None:
+    """The name to find a heuristic by again; `None` for one with options of its own."""
+    if isinstance(heuristic, str):
+        return heuristic.lower()
+    return next((name for name, kind in HEURISTICS.items() if type(heuristic) is kind), None)

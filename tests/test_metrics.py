@@ -7,9 +7,37 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baal_widgets.metrics import accuracy, brier, calibration_bins, ece, empty_bins, nll
+from baal_widgets import metrics
+from baal_widgets.metrics import (
+    accuracy,
+    average_precision,
+    brier,
+    calibration_bins,
+    classification_report,
+    classwise_ece,
+    confusion_matrix,
+    ece,
+    empty_bins,
+    f1,
+    nll,
+    precision,
+    recall,
+)
 
-EVERY = [accuracy, brier, ece, nll]
+
+def macro_f1(p, y):
+    return f1(p, y, average="macro")
+
+
+def mass_ece(p, y):
+    return ece(p, y, binning="mass")
+
+
+def micro_average_precision(p, y):
+    return average_precision(p, y, average="micro")
+
+
+EVERY = [accuracy, brier, classwise_ece, ece, macro_f1, mass_ece, micro_average_precision, nll]
 
 
 @pytest.fixture
@@ -187,7 +215,7 @@ def test_targets_that_do_not_fit_are_refused(measure, targets, complaint):
         measure(np.full((3, 2), 0.5), np.array(targets))
 
 
-@pytest.mark.parametrize("measure", [brier, ece, nll])
+@pytest.mark.parametrize("measure", [average_precision, brier, classwise_ece, ece, nll])
 def test_logits_are_refused_where_only_probabilities_make_sense(measure):
     with pytest.raises(ValueError, match="Expected probabilities, got values from -2 to 5"):
         measure(np.array([[5.0, -2.0]]), [0])
@@ -207,6 +235,103 @@ def test_a_model_gone_wrong_is_not_right_and_shows(told):
     assert accuracy(p, y) <= 499 / 500
     assert accuracy(p[3:4], y[3:4]) == 0
     assert np.isnan([nll(p, y), brier(p, y), ece(p, y)]).all()
+
+
+def test_every_promised_name_is_there():
+    assert metrics.__all__ == sorted(metrics.__all__)
+    assert [name for name in metrics.__all__ if not hasattr(metrics, name)] == []
+
+
+@given(predictions())
+def test_the_confusion_matrix_counts_pairs_of_true_and_likeliest_class(told):
+    p, y = told
+    counted = np.zeros((p.shape[1],) * 2, int)
+    for row, truth in zip(p, y, strict=True):
+        counted[truth, row.argmax()] += 1
+    matrix = confusion_matrix(p, y)
+    assert matrix.tolist() == counted.tolist()
+    assert matrix.dtype == np.int64
+    assert confusion_matrix(torch.from_numpy(p).log(), torch.from_numpy(y)).tolist() == counted.tolist()
+
+
+@given(predictions(), st.sampled_from([None, "macro", "micro", "weighted"]))
+def test_precision_recall_and_f1_are_those_of_sklearn(told, average):
+    p, y = told
+    for ours, theirs in (
+        (precision, sklearn.metrics.precision_score),
+        (recall, sklearn.metrics.recall_score),
+        (f1, sklearn.metrics.f1_score),
+    ):
+        expected = theirs(y, p.argmax(1), labels=range(p.shape[1]), average=average, zero_division=0)
+        assert ours(p, y, average=average) == pytest.approx(expected)
+        assert isinstance(ours(p, y, average=average), np.ndarray if average is None else float)
+
+
+def test_the_report_is_that_of_sklearn(told):
+    p, y = told
+    p[:, 1] = 0  # a class that is never taken
+    report = classification_report(p, y, classes=["ant", "bee", "cat", "dog"])
+    expected = sklearn.metrics.classification_report(
+        y, p.argmax(1), target_names=["ant", "bee", "cat", "dog"], output_dict=True, zero_division=0
+    )
+    for row in report.rows:
+        theirs = expected[row["class"]]
+        assert (row["precision"], row["recall"], row["f1"], row["support"]) == pytest.approx(
+            (theirs["precision"], theirs["recall"], theirs["f1-score"], theirs["support"])
+        )
+    assert report.accuracy == pytest.approx(expected["accuracy"])
+    assert report.averaged("f1", "weighted") == pytest.approx(expected["weighted avg"]["f1-score"])
+    assert [line.split()[0] for line in str(report).splitlines()[1:]] == [
+        "ant", "bee", "cat", "dog", "macro", "weighted", "accuracy",
+    ]  # fmt: skip
+    assert len({len(line) for line in str(report).splitlines()}) == 1
+
+
+def test_classes_without_names_are_called_by_their_index_and_names_must_be_as_many():
+    assert [row["class"] for row in classification_report(np.eye(3), [0, 1, 2]).rows] == ["0", "1", "2"]
+    with pytest.raises(ValueError, match="each of the 3 classes, got 2"):
+        classification_report(np.eye(3), [0, 1, 2], classes=["a", "b"])
+
+
+def test_long_class_names_widen_the_table():
+    lines = str(classification_report(np.eye(2), [0, 1], classes=["a name of many letters", "b"])).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1] == "a name of many letters      1.000   1.000  1.000        1"
+
+
+def test_a_nan_is_taken_for_no_class_and_refused():
+    with pytest.raises(ValueError, match="NaN in 1 of 2 items"):
+        confusion_matrix(np.array([[np.nan, 1.0], [0.5, 0.5]]), [0, 1])
+
+
+@pytest.mark.parametrize("measure", [average_precision, f1, precision, recall])
+def test_an_average_that_does_not_exist_is_refused(measure):
+    with pytest.raises(ValueError, match="'macro', 'micro', 'weighted' or None, got 'mean'"):
+        measure(np.eye(2), [0, 1], average="mean")
+    with pytest.raises(ValueError, match="'macro' or None, got 'mean'"):
+        classwise_ece(np.eye(2), [0, 1], average="mean")
+
+
+@given(predictions())
+def test_average_precision_is_that_of_sklearn(told):
+    p, y = told
+    of_class = np.eye(p.shape[1])[y]
+    there = of_class.any(axis=0)
+    expected = [sklearn.metrics.average_precision_score(of_class[:, c], p[:, c]) for c in np.flatnonzero(there)]
+    areas = average_precision(p, y)
+    assert areas[there] == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(areas[~there]).all()
+    assert average_precision(p, y, average="macro") == pytest.approx(np.mean(expected), rel=1e-5)
+    weighted = np.average(expected, weights=of_class.sum(axis=0)[there])
+    assert average_precision(p, y, average="weighted") == pytest.approx(weighted, rel=1e-5)
+    micro = sklearn.metrics.average_precision_score(of_class.ravel(), p.ravel())
+    assert average_precision(p, y, average="micro") == pytest.approx(micro, rel=1e-5)
+
+
+def test_a_class_with_a_nan_has_no_average_precision(told):
+    p, y = told
+    p[0, 2] = np.nan
+    assert np.isnan(average_precision(p, y)).tolist() == [False, False, True, False]
 
 
 @pytest.mark.gpu

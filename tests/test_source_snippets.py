@@ -252,3 +252,14 @@ def test_a_random_subset_of_the_pool_is_predicted_on(name):
 
     assert ActiveLearningLoop(dataset, get_probabilities, BALD(), **{name: 7}).step()
     assert asked == [7]
+
+
+def test_the_pool_gives_a_random_part_of_itself():
+    dataset = ActiveLearningDataset(known_labels(), labelled=[item < 4 for item in range(N)], random_state=0)
+    part = dataset.pool.sample(max_samples=5)
+    assert len(part) == 5
+    loop = ActiveLearningLoop(dataset, ModelWrapper(MCDropoutModule(YourModel())).predict_on_dataset, BALD(), 3)
+    loop.step(part)
+    assert len(dataset) == 7
+    assert {int(item) - 4 for item in np.flatnonzero(dataset.labelled)[4:]} <= set(part.indices)
+    assert len(dataset.pool.sample(max_samples=10**6)) == len(dataset.pool)

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Subset
 from baal_widgets.active.dataset import ActiveLearningDataset, ActiveLearningPool
 from baal_widgets.active.dataset.base import RandomSource, as_generator
 from baal_widgets.active.heuristics import AbstractHeuristic, Random
+from baal_widgets.active.heuristics.knowledge import N_TARGETS, known_to
 from baal_widgets.checks import positive
 
 
@@ -23,6 +24,10 @@ class ActiveLearningLoop:
     `max_sample` (or `max_samples`) limits a step to that many items of the pool picked at random, which costs
     little accuracy and saves most of the time (Atighehchian et al. 2020); -1 takes all. `uncertainty_folder`
     receives the scores of each step as an `.npz` file. `ndata_to_label` is Baal's old name of `query_size`.
+    `get_features(dataset)` is for heuristics that look at features (`wrapper.features_on_dataset`). `targets` are
+    inputs whose labels matter, for EPIG; left out, a random part of the pool. With heuristics that weigh items
+    together, such as BatchBALD, let `get_probabilities` draw the same models for all items
+    (`MCConsistentDropoutModule`).
     Labels come from the dataset itself, as in research; for a person's labels take `query()`, or a
     `LabellingSession`.
     """
@@ -39,17 +44,22 @@ class ActiveLearningLoop:
         *,
         max_samples: int | None = None,
         random_state: RandomSource = None,
+        get_features: Callable[[Dataset[Any]], Any] | None = None,
+        targets: Dataset[Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.dataset = dataset
         self.get_probabilities = get_probabilities
-        self.heuristic = Random() if heuristic is None else heuristic
         self.query_size = positive("query_size", query_size if ndata_to_label is None else ndata_to_label)
+        self.heuristic = (Random() if heuristic is None else heuristic).sized(self.query_size)
+        self.get_features, self.targets = get_features, targets
         max_sample = max_sample if max_samples is None else max_samples
         self.max_sample = max_sample if max_sample == -1 else positive("max_sample, if not -1 for all,", max_sample)
         self.uncertainty_folder = None if uncertainty_folder is None else Path(uncertainty_folder)
         self.random_state = as_generator(random_state)
         self.kwargs = kwargs
+        self.uncertainties: npt.NDArray[Any] = np.zeros(0)
+        """The scores behind the last query, in the order of the items it was about."""
 
     def query(self, pool: Dataset[Any] | None = None) -> npt.NDArray[np.int64]:
         """Positions in `dataset.pool` to label next, most wanted first. Labels nothing.
@@ -60,11 +70,9 @@ class ActiveLearningLoop:
         places, asked = self._candidates(pool)
         if not len(places):
             return places
-        if isinstance(self.heuristic, Random):  # needs no prediction
-            ranks = self.heuristic(np.zeros((len(places), 1, 1)))
-        else:
-            ranks, scores = self.heuristic.get_ranks(self.get_probabilities(asked, **self.kwargs))
-            self._keep(places, np.asarray(scores))
+        ranks, scores = self.heuristic.get_ranks(*self._known(asked))
+        self.uncertainties = np.asarray(scores)
+        self._keep(places, self.uncertainties)
         return places[np.asarray(ranks, dtype=np.int64)]
 
     def step(self, pool: Dataset[Any] | None = None) -> bool:
@@ -79,6 +87,21 @@ class ActiveLearningLoop:
         if len(chosen):
             self.dataset.label(chosen)
         return len(chosen) > 0
+
+    def _known(self, asked: Dataset[Any]) -> list[Any]:
+        whole, n = self.dataset.pool_dataset, len(asked)  # type: ignore[arg-type]
+        targets = self.targets
+        if targets is None:
+            wanted = min(n, N_TARGETS) if "target_predictions" in self.heuristic.takes else 0
+            targets = Subset(asked, self.random_state.choice(n, wanted, replace=False).tolist())
+        return known_to(
+            self.heuristic,
+            asked,
+            predict=lambda dataset: self.get_probabilities(dataset, **self.kwargs),
+            features=self.get_features,
+            labelled=Subset(whole, np.flatnonzero(self.dataset.labelled).tolist()),
+            targets=targets,
+        )
 
     def _candidates(self, pool: Dataset[Any] | None) -> tuple[npt.NDArray[np.int64], Dataset[Any]]:
         """The positions in the whole pool that are asked about, and the dataset that holds just those."""

@@ -24,13 +24,13 @@ class Calls:
 
 def drops_by_function(layer: nn.Module) -> bool:
     """Whether the module's own `forward` drops anything by a function, as far as its source tells."""
-    calls = calls_of(type(layer))
+    calls = calls_of(type(layer))  # type: ignore[arg-type]  # classes are hashable
     return calls is not None and any(_value(share, layer) != 0 for share in calls.shares)
 
 
 def can_be_kept_on(layer: nn.Module) -> bool:
     """Whether its functional dropout alone asks if the module is in training, so that answering yes changes no more."""
-    calls = calls_of(type(layer))
+    calls = calls_of(type(layer))  # type: ignore[arg-type]  # classes are hashable
     return calls is not None and calls.alone
 
 
@@ -74,8 +74,8 @@ def _asks_mode(node: ast.AST) -> bool:
 
 def _share(call: ast.Call) -> ast.expr | None:
     """What a call says for `p`; `None` where it says nothing, and torch takes a half."""
-    named = [keyword.value for keyword in call.keywords if keyword.arg == "p"]
-    return (named or call.args[1:2] or [None])[0]
+    said = [keyword.value for keyword in call.keywords if keyword.arg == "p"] or call.args[1:2]
+    return said[0] if said else None
 
 
 def _value(share: ast.expr | None, layer: nn.Module) -> Any:

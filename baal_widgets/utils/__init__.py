@@ -1,5 +1,29 @@
 """Baal's utilities at Baal's path."""
 
-from baal_widgets.utils.metrics import ECE, Accuracy, ECE_PerCLs, Loss, Metrics
+from baal_widgets.utils.metrics import (
+    ECE,
+    F1,
+    Accuracy,
+    ClassificationReport,
+    ECE_PerCLs,
+    Loss,
+    Metrics,
+    PRAuC,
+    Precision,
+    Recall,
+    get_metric,
+)
 
-__all__ = ["ECE", "Accuracy", "ECE_PerCLs", "Loss", "Metrics"]
+__all__ = [
+    "ECE",
+    "F1",
+    "Accuracy",
+    "ClassificationReport",
+    "ECE_PerCLs",
+    "Loss",
+    "Metrics",
+    "PRAuC",
+    "Precision",
+    "Recall",
+    "get_metric",
+]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from baal_widgets.active.dataset import ActiveLearningDataset
+from baal_widgets.active.dataset import ActiveLearningDataset, without_target
 
 N = 10
 QUICK = settings(max_examples=40, deadline=None)
@@ -638,7 +638,7 @@ def test_pool_specifics_hold_for_the_pool_and_leave_the_dataset_as_it_was():
 
 
 def test_pool_specifics_that_the_dataset_does_not_know_are_refused():
-    with pytest.raises(ValueError, match="no attribute 'transform'"):
+    with pytest.raises(ValueError, match="no attribute 'transform' to set for the pool; looked in Known"):
         ActiveLearningDataset(Known(), pool_specifics={"transform": None})
 
 
@@ -686,3 +686,69 @@ def test_a_holder_of_labels_can_be_put_around_a_dataset_that_takes_none():
     dataset.hold_labels_in(lambda _: Waiting())
     dataset.label(0, 5)
     assert list(dataset) == [(0, -1), (1, 5)]
+
+
+class Transformed(Dataset):
+    def __init__(self, n=4):
+        self.n, self.transform, self.data = n, (lambda x: x + 100), list(range(n))
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, item):
+        return self.transform(self.data[item]), 0
+
+
+class Holding(Dataset):
+    """A wrapper of one's own."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, item):
+        return self.dataset[item]
+
+
+NESTED = {
+    "subset": lambda inner: Subset(inner, [1, 3]),
+    "subset of a subset": lambda inner: Subset(Subset(inner, [1, 2, 3]), [0, 2]),
+    "wrapper": lambda inner: Holding(Subset(inner, [1, 3])),
+    "joined": lambda inner: Subset(ConcatDataset([TensorDataset(torch.zeros(1)), inner]), [2, 4]),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_pool_specifics_reach_into_nested_datasets(name):
+    inner = Transformed()
+    nested = NESTED[name](inner)
+    dataset = ActiveLearningDataset(nested, labelled=[True, False], pool_specifics={"transform": lambda x: -x})
+    assert dataset.pool[0][0] == -3
+    assert dataset[0][0] == 101  # training keeps its augmentation
+    assert nested[1][0] == 103
+    assert dataset.pool_dataset is not nested
+    held = dataset.pool_dataset
+    while not isinstance(held, Transformed):
+        held = held.datasets[1] if isinstance(held, ConcatDataset) else held.dataset
+    assert held.data is inner.data  # nothing is copied
+
+
+def test_pool_specifics_that_are_nowhere_tell_where_was_looked():
+    with pytest.raises(ValueError, match="'augment'.*looked in Holding, Subset, Transformed"):
+        ActiveLearningDataset(Holding(Subset(Transformed(), [0])), pool_specifics={"augment": None})
+
+
+@pytest.mark.parametrize(
+    ("item", "left"),
+    [((1, 2), 1), ([1, 2], 1), ((1, 2, 3), (1, 2)), ({"x": 1, "label": 2}, {"x": 1}), (7, 7)],
+)
+def test_the_target_can_be_taken_off_the_pool(item, left):
+    class Pair(Transformed):
+        def __getitem__(self, _):
+            return item
+
+    dataset = ActiveLearningDataset(Pair(), labelled=[True] + [False] * 3, make_unlabelled=without_target)
+    assert dataset.pool[0] == left
+    assert dataset[0] == item

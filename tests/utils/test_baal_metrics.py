@@ -1,5 +1,7 @@
 """Baal's metric objects say of many batches what the functions say of all items at once."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baal_widgets import metrics
-from baal_widgets.utils.metrics import ECE, Accuracy, ECE_PerCLs, Loss, Metrics
+from baal_widgets.utils import get_metric
+from baal_widgets.utils.metrics import (
+    ECE,
+    F1,
+    Accuracy,
+    ClassificationReport,
+    ECE_PerCLs,
+    Loss,
+    Metrics,
+    PRAuC,
+    Precision,
+    Recall,
+    transpose_and_flatten,
+)
+
+OF_CLASSES = [Precision, Recall, F1, PRAuC]
+
+
+@pytest.fixture
+def baal():
+    """Baal's own metrics."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from baal.utils import metrics as baal
+    return baal
 
 
 @pytest.fixture
@@ -92,14 +118,14 @@ def test_maps_with_one_class_for_each_pixel_are_understood(rng):
     p = torch.from_numpy(rng.dirichlet(np.ones(3), size=(4, 5, 6)).transpose(0, 3, 1, 2))
     y = torch.from_numpy(rng.integers(3, size=(4, 5, 6)))
     assert fed(Accuracy(), p, y).value == pytest.approx(float((p.argmax(1) == y).double().mean()))
-    for make in (Accuracy, ECE, lambda: ECE_PerCLs(3)):
+    for make in (Accuracy, ECE, lambda: ECE_PerCLs(3), lambda: F1(3), lambda: PRAuC(3)):
         assert np.array_equal(fed(make(), p, y).value, fed(make(), p, y[:, None]).value)
 
 
 def test_a_yes_or_no_model_is_measured_as_its_two_classes(rng):
     logit, y = torch.from_numpy(rng.normal(size=(40, 1)) * 3), torch.from_numpy(rng.integers(2, size=(40, 1)))
     both = torch.cat([-logit, logit], dim=1) / 2
-    for kind in (Accuracy, ECE):
+    for kind in (Accuracy, ECE, lambda: F1(2), lambda: PRAuC(2)):
         assert fed(kind(), logit, y).value == pytest.approx(fed(kind(), both, y).value)
 
 
@@ -118,7 +144,7 @@ def test_the_first_batch_decides_until_the_reset():
 
 def test_a_refused_batch_leaves_the_metric_as_it_was(told):
     x, y = told
-    for metric in (Accuracy(), ECE(), ECE_PerCLs(3)):
+    for metric in (Accuracy(), ECE(), ECE_PerCLs(3), *(kind(3) for kind in (*OF_CLASSES, ClassificationReport))):
         fed(metric, x, y)
         before = str(metric)
         with pytest.raises(ValueError, match="targets shaped"):
@@ -126,7 +152,7 @@ def test_a_refused_batch_leaves_the_metric_as_it_was(told):
         assert str(metric) == before
 
 
-@pytest.mark.parametrize("make", [Loss, Accuracy, ECE, lambda: ECE_PerCLs(2)])
+@pytest.mark.parametrize("make", [Loss, Accuracy, ECE, lambda: ECE_PerCLs(2), *(lambda k=k: k(2) for k in OF_CLASSES)])
 def test_a_metric_without_items_is_nan_and_can_be_shown(make):
     metric = make()
     assert np.isnan(metric.value).all()
@@ -134,7 +160,9 @@ def test_a_metric_without_items_is_nan_and_can_be_shown(make):
     assert "nan±nan" in str(metric)
 
 
-@pytest.mark.parametrize("make", [Accuracy, ECE, lambda: ECE_PerCLs(3)])
+@pytest.mark.parametrize(
+    "make", [Accuracy, ECE, lambda: ECE_PerCLs(3), *(lambda k=k: k(3) for k in (*OF_CLASSES, ClassificationReport))]
+)
 def test_a_reset_forgets_everything(make, told):
     metric = fed(make(), *told)
     assert str(metric) != str(make())
@@ -152,7 +180,9 @@ def test_classes_without_items_have_no_calibration():
 
 def test_what_a_metric_takes_is_declared_and_not_read_from_its_name():
     assert Loss.takes == "loss"
-    assert {kind.takes for kind in (Metrics, Accuracy, ECE, ECE_PerCLs)} == {"predictions"}
+    assert {kind.takes for kind in (Metrics, Accuracy, ECE, ECE_PerCLs, ClassificationReport, *OF_CLASSES)} == {
+        "predictions"
+    }
     with pytest.raises(NotImplementedError, match="Metrics needs an `update`"):
         Metrics().update(1.0)
 
@@ -164,3 +194,133 @@ def test_the_diagram_is_a_figure_and_a_page_if_asked(told, tmp_path):
     assert "plotly" in (tmp_path / "ece.html").read_text()
     with pytest.raises(ValueError, match="ends in .html"):
         metric.plot(tmp_path / "ece.png")
+
+
+@settings(max_examples=25)
+@given(st.sets(st.integers(1, 89), max_size=5), st.booleans())
+def test_scores_of_classes_are_those_of_all_batches_together(cuts, as_probabilities):
+    rng = np.random.default_rng(0)
+    x, y = torch.from_numpy(rng.normal(size=(90, 3)) * 2), torch.from_numpy(rng.integers(3, size=90))
+    given, cuts = x.softmax(1) if as_probabilities else x, sorted(cuts)
+    for kind, function in ((Precision, metrics.precision), (Recall, metrics.recall), (F1, metrics.f1)):
+        whole = fed(kind(3), given, y, cuts)
+        assert whole.value == pytest.approx(function(x, y, average="macro"))
+        assert whole.standard_dev == pytest.approx(function(x, y).std())
+        assert str(whole) == f"{whole.value:.3f}±{whole.standard_dev:.3f}"
+        assert fed(kind(3, average=False), given, y, cuts).value == pytest.approx(function(x, y))
+    report = fed(ClassificationReport(3), given, y, cuts)
+    assert report.matrix.tolist() == metrics.confusion_matrix(x, y).tolist()
+    assert str(report) == str(metrics.classification_report(x, y))
+    assert fed(PRAuC(3, 5), given, y, cuts).value == pytest.approx(fed(PRAuC(3, 5), x, y).value)
+
+
+@pytest.mark.slow  # the import of Baal
+def test_the_report_is_that_of_baal_and_is_not_printed(told, baal, capsys):
+    x, y = told
+    ours, theirs = fed(ClassificationReport(3), x, y, [40]), fed(baal.ClassificationReport(3), x, y, [40])
+    value = ours.value
+    assert capsys.readouterr().out == ""
+    for name, expected in theirs.value.items():
+        assert value[name] == pytest.approx(expected)
+    assert value["f1"] == pytest.approx(metrics.f1(x, y))
+    assert value["support"].tolist() == ours.class_data.sum(axis=1).tolist() == np.bincount(y).tolist()
+    assert ours.standard_dev == pytest.approx(value["f1"].std())
+
+
+@pytest.mark.slow  # the import of Baal
+def test_recall_is_what_baal_calls_precision(told, baal):
+    x, y = told
+    assert fed(Recall(3), x, y, [40]).value == pytest.approx(fed(baal.Precision(3), x, y, [40]).value)
+    assert fed(Recall(3, average=False), x, y).value == pytest.approx(fed(baal.Precision(3, average=False), x, y).value)
+
+
+def test_a_report_takes_class_indices_too(told, rng):
+    x, y = told
+    from_indices = fed(ClassificationReport(3), x.argmax(1), y, [40])
+    assert from_indices.matrix.tolist() == fed(ClassificationReport(3), x, y).matrix.tolist()
+    maps, truth = torch.from_numpy(rng.integers(3, size=(2, 4, 5))), torch.from_numpy(rng.integers(3, size=(2, 4, 5)))
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (truth.flatten(), maps.flatten()), 1)
+    assert fed(ClassificationReport(3), maps, truth).matrix.tolist() == expected.tolist()
+    with pytest.raises(ValueError, match="from 0 to 2, got values from 0 to 3"):
+        ClassificationReport(3).update(torch.tensor([0, 3]), torch.tensor([0, 1]))
+
+
+def test_a_report_without_items_can_be_read():
+    report = ClassificationReport(2)
+    assert np.isnan(report.value["accuracy"]).all()
+    assert np.isnan(report.standard_dev)
+    assert "nan" in str(report)
+
+
+@pytest.mark.parametrize("kind", [*OF_CLASSES, ClassificationReport])
+def test_another_number_of_classes_is_refused(kind):
+    with pytest.raises(ValueError, match="2 classes, got 3. Set num_classes"):
+        kind(2).update(torch.eye(3), torch.arange(3) % 2)
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(0, 99))
+def test_the_area_is_the_average_precision_of_what_the_thresholds_tell_apart(n_bins, seed):
+    rng = np.random.default_rng(seed)
+    p, y = rng.dirichlet(np.ones(3) / 2, size=60), rng.integers(3, size=60)
+    metric = fed(PRAuC(3, n_bins, average=False), torch.from_numpy(p), torch.from_numpy(y), [20, 50])
+    levels = (p[..., None] > np.linspace(0.02, 0.99, n_bins)).sum(axis=-1)
+    expected = metrics.average_precision(np.concatenate([levels, levels * 0], axis=1) / n_bins, y)[:3]
+    assert metric.value == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.slow  # the import of Baal
+def test_the_area_is_close_to_that_of_baal_where_its_thresholds_span_the_curve(rng, baal):
+    p = 0.05 + 0.85 * rng.dirichlet(np.ones(3), size=4000)
+    p = torch.from_numpy(p / p.sum(axis=1, keepdims=True))
+    y = torch.from_numpy(np.array([rng.choice(3, p=row) for row in p.numpy()]))
+    for average in (True, False):
+        ours, theirs = fed(PRAuC(3, 50, average), p, y), fed(baal.PRAuC(3, 50, average), p, y)
+        assert ours.value == pytest.approx(theirs.value, abs=0.01)
+
+
+def test_a_class_without_items_has_no_area_and_does_not_count():
+    metric = fed(PRAuC(3, 10, average=False), torch.eye(3)[:2], torch.tensor([0, 1]))
+    assert metric.value[:2].tolist() == [1, 1]
+    assert np.isnan(metric.value[2])
+    assert fed(PRAuC(3, 10), torch.eye(3)[:2], torch.tensor([0, 1])).value == 1
+    with pytest.raises(ValueError, match="at least one threshold"):
+        PRAuC(3, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("loss", Loss), ("accuracy", Accuracy), ("ece", ECE), ("ece_per_cls", ECE_PerCLs), ("precision", Precision),
+        ("recall", Recall), ("f1", F1), ("pr_auc", PRAuC), ("classification_report", ClassificationReport),
+    ],
+)  # fmt: skip
+def test_a_metric_can_be_had_by_name(name, kind):
+    metric = get_metric(name, num_classes=3)
+    assert type(metric) is kind
+    assert get_metric(name, 3, False).average is (name in ("classification_report", "ece", "ece_per_cls"))
+
+
+def test_options_reach_the_metric_and_what_is_missing_is_named():
+    assert get_metric("ece", n_bins=7).n_bins == 7
+    assert get_metric("accuracy", topk=(1, 3)).topk == (1, 3)
+    with pytest.raises(ValueError, match="one of accuracy, .*recall; got 'mse'"):
+        get_metric("mse")
+    with pytest.raises(ValueError, match="num_classes for 'f1'"):
+        get_metric("f1")
+
+
+@pytest.mark.slow  # the import of Baal
+def test_pixels_become_rows_in_the_order_of_baal(rng, baal):
+    for shape in ((4, 3), (2, 3, 4), (2, 3, 4, 5)):
+        x = torch.from_numpy(rng.normal(size=shape))
+        assert torch.equal(transpose_and_flatten(x), baal.transpose_and_flatten(x))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+@pytest.mark.parametrize("kind", [*OF_CLASSES, ClassificationReport])
+def test_batches_on_the_gpu_give_the_same(kind, told):
+    x, y = told
+    assert str(fed(kind(3), x.cuda(), y.cuda(), [40])) == str(fed(kind(3), x, y, [40]))

@@ -1,6 +1,19 @@
 """Datasets that know what is labelled."""
 
 from baal_widgets.active.dataset.base import SplittedDataset
-from baal_widgets.active.dataset.pytorch_dataset import ActiveLearningDataset, ActiveLearningPool
+from baal_widgets.active.dataset.numpy import ActiveNumpyArray
+from baal_widgets.active.dataset.pytorch_dataset import (
+    ActiveLearningDataset,
+    ActiveLearningPool,
+    with_target_hidden,
+    without_target,
+)
 
-__all__ = ["ActiveLearningDataset", "ActiveLearningPool", "SplittedDataset"]
+__all__ = [
+    "ActiveLearningDataset",
+    "ActiveLearningPool",
+    "ActiveNumpyArray",
+    "SplittedDataset",
+    "with_target_hidden",
+    "without_target",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,13 +9,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from baal_widgets.active.dataset.base import RandomSource, SplittedDataset, as_generator, as_indices, as_map
+from baal_widgets.active.dataset.base import RandomSource, SplittedDataset, as_indices, as_map
+from baal_widgets.active.dataset.specifics import with_attribute
+from baal_widgets.active.dataset.states import copied, generator_in, plain
 from baal_widgets.checks import positive
 
 
 def identity(item: Any) -> Any:
+    return item
+
+
+def without_target(item: Any) -> Any:
+    """The input alone, of an item that is a pair with its target, several inputs and one, or a dict with `label`.
+
+    >>> without_target(("image", 3)), without_target({"inputs": "text", "label": 1})
+    ('image', {'inputs': 'text'})
+    """
+    if isinstance(item, Mapping):
+        return {name: value for name, value in item.items() if name not in ("label", "labels", "target", "targets")}
+    if isinstance(item, (tuple, list)):
+        return item[0] if len(item) <= 2 else type(item)(item[:-1])
     return item
 
 
@@ -36,13 +50,22 @@ class ActiveLearningPool(Dataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         return (self[place] for place in range(len(self)))
 
+    def sample(self, max_samples: int) -> Subset[Any]:
+        """At most so many items picked at random by the dataset's `random_state`, in the order of the pool.
+
+        A loop's `query` and `step` take it, and answer by positions in the whole pool. Its `indices` are those.
+        """
+        n = min(positive("max_samples", max_samples), len(self))
+        return Subset(self, np.sort(self._owner.random_state.choice(len(self), n, replace=False)).tolist())
+
 
 class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
     """A dataset split in a labelled part, which this is, and a pool.
 
     `labelled` says what is labelled to begin with (a truth value or step for each item). `make_unlabelled` is
-    applied to items of the pool, to take the target off. `pool_specifics` are attributes of the dataset that
-    differ for the pool, such as a transform without augmentation. `random_state` governs `label_randomly`.
+    applied to items of the pool: `without_target` takes the target off. `pool_specifics` are attributes of the dataset
+    that differ for the pool, such as a transform without augmentation; they are looked for inside a `Subset`, a
+    `ConcatDataset` and other datasets that hold one in `dataset`. `random_state` governs `label_randomly`.
     `last_active_steps` limits iteration to what was labelled in that many last steps (-1: all).
 
     A dataset with a method `label(item, value)` is told each label. One without keeps its own targets, as in
@@ -174,10 +197,10 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         targets = self._targets()
         return {
             "labelled": torch.from_numpy(self.labelled_map),
-            "random_state": _plain(self.random_state.bit_generator.state),
+            "random_state": plain(self.random_state.bit_generator.state),
             "targets": None
             if targets is None
-            else {item: _plain(targets[item]) for item in self._all_labelled.tolist()},
+            else {item: plain(targets[item]) for item in self._all_labelled.tolist()},
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -188,7 +211,7 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         """
         restored = as_map(state_dict["labelled"], len(self._map))
         targets, random_state = state_dict.get("targets"), state_dict.get("random_state")
-        generator = self.random_state if random_state is None else _generator_in(random_state)
+        generator = self.random_state if random_state is None else generator_in(random_state)
         if targets is not None and self.can_label:
             if unknown := set(targets) - set(np.flatnonzero(restored).tolist()):
                 raise ValueError(f"Expected labels of labelled items in the state, got some of {_few(list(unknown))}.")
@@ -248,7 +271,7 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         """When the dataset refuses one of several labels, or a person interrupts, all get their old ones back."""
         targets = self._targets()
         # copies: an item of a tensor is a view, which would follow the change that it is to undo
-        before = [] if targets is None else [_copied(targets[item]) for item in items]
+        before = [] if targets is None else [copied(targets[item]) for item in items]
         try:
             yield
         except BaseException:
@@ -269,13 +292,9 @@ class ActiveLearningDataset(SplittedDataset, Dataset[Any]):
         return None
 
     def _with_specifics(self) -> Dataset[Any]:
-        if not self.pool_specifics:
-            return self._dataset
-        view = copy.copy(self._dataset)
+        view = self._dataset
         for name, value in self.pool_specifics.items():
-            if not hasattr(view, name):
-                raise ValueError(f"{type(view).__name__} has no attribute {name!r} to set for the pool.")
-            setattr(view, name, value)
+            view = with_attribute(view, name, value)
         return view
 
     def _warn_of_random_pool(self) -> None:
@@ -344,35 +363,6 @@ def _same(one: Any, other: Any) -> bool:
         return bool(one == other) or one != one  # noqa: PLR0124  a NaN target is not random
     except Exception:
         return True
-
-
-def _generator_in(state: Any) -> np.random.Generator:
-    """A generator that goes on from a saved state, ours or Baal's, and leaves that as it is."""
-    if isinstance(state, np.random.RandomState):
-        return as_generator(copy.deepcopy(state))
-    name = state.get("bit_generator") if isinstance(state, Mapping) else None
-    kind = getattr(np.random, str(name), None)
-    # the name comes from a file: nothing else of numpy is to be called by it
-    if not isinstance(kind, type) or not issubclass(kind, np.random.BitGenerator):
-        raise ValueError(
-            f"Expected the random state that state_dict() gives, or Baal's RandomState, got {state!r:.100}."
-        )
-    generator = np.random.Generator(kind())
-    generator.bit_generator.state = state
-    return generator
-
-
-def _plain(value: Any) -> Any:
-    """A copy in types that a safe loader knows."""
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
-    return value.item() if isinstance(value, np.generic) else _copied(value)
-
-
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
 
 
 def _few(items: Sequence[int]) -> str:

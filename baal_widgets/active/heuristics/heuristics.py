@@ -1,4 +1,4 @@
-"""Which items of the pool to ask about first. Each heuristic is a function of `scores` plus options."""
+"""Heuristics that look at one item at a time: each is a function of `scores` plus options."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ class AbstractHeuristic:
     """
 
     score: ClassVar[Callable[..., Any] | None] = None
+    takes: tuple[str, ...] = ("predictions",)
+    """What it looks at, in the order of its arguments: "predictions" of the pool, "features" of the pool,
+    "labelled_features", "target_predictions", or the "items" alone."""
+    least: ClassVar[float] = 0.0
+    """The score of an item whose label would teach nothing, where the scores have such an end."""
+    joint: ClassVar[bool] = False
+    """Whether items are weighed together, so that draw t must be one and the same model for all of them, as in
+    `MCConsistentDropoutModule`, an ensemble or any posterior over weights."""
 
     def __init__(
         self,
@@ -60,21 +68,33 @@ class AbstractHeuristic:
         self.from_logits = from_logits
         self.rng = np.random.default_rng(seed)
 
-    def __call__(self, predictions: Array | Iterable[Array]) -> npt.NDArray[np.intp]:
+    def __call__(self, predictions: Any, *known: Any) -> npt.NDArray[np.intp]:
         """The items' positions in `predictions`, the one to ask about first, first."""
-        return self.get_ranks(predictions)[0]
+        return self.get_ranks(predictions, *known)[0]
 
-    def get_ranks(self, predictions: Array | Iterable[Array]) -> tuple[npt.NDArray[np.intp], Scores]:
-        """The ranking, and the uncertainties it came from (these in the order of the items)."""
-        uncertainties = self.get_uncertainties(predictions)
+    def get_ranks(self, predictions: Any, *known: Any) -> tuple[npt.NDArray[np.intp], Scores]:
+        """The ranking, and the uncertainties it came from (these in the order of the items).
+
+        `known` is what else the heuristic `takes`.
+        """
+        uncertainties = self.get_uncertainties(predictions, *known)
         return self.reorder_indices(uncertainties), uncertainties
 
-    def scores(self, predictions: Array | Iterable[Array]) -> Scores:
+    def scores(self, predictions: Any, *known: Any) -> Scores:
         """One score an item, higher = ask first whatever the heuristic; -inf for items that can't be scored."""
-        uncertainties = self.get_uncertainties(predictions)
+        uncertainties = self.get_uncertainties(predictions, *known)
         return uncertainties if self.reversed else -uncertainties
 
-    def get_uncertainties(self, predictions: Array | Iterable[Array]) -> Scores:
+    def ranking(self, predictions: Any, *known: Any) -> tuple[npt.NDArray[np.intp], Scores]:
+        """All positions, first first, and the score of each item that they came from, higher = ask first."""
+        scores = self.scores(predictions, *known)
+        return self.reorder_indices(scores if self.reversed else -scores), scores
+
+    def sized(self, query_size: int) -> AbstractHeuristic:
+        """Myself, or for one that weighs a batch as a whole and was left to choose its size, one of that size."""
+        return self
+
+    def get_uncertainties(self, predictions: Any, *known: Any) -> Scores:
         """Baal's scores, `[item]` after the reduction; whether high is uncertain is told by `reversed`.
 
         Items whose score isn't finite (the model gave NaN) get the value that is asked last, -inf where `reversed`
@@ -82,19 +102,19 @@ class AbstractHeuristic:
         """
         if isinstance(predictions, (list, tuple)):
             raise _several_outputs(predictions)
-        return self.get_uncertainties_generator([predictions] if _is_array(predictions) else predictions)
+        return self.get_uncertainties_generator([predictions] if is_array(predictions) else predictions, *known)
 
-    def get_uncertainties_generator(self, predictions: Iterable[Array]) -> Scores:
+    def get_uncertainties_generator(self, predictions: Iterable[Array], *known: Any) -> Scores:
         """`get_uncertainties` of batches, in their order. Keeps the scores and one batch in memory."""
         heuristic, parts = self, []
         for batch in predictions:
-            if not _is_array(batch):
+            if not is_array(batch):
                 raise _several_outputs(batch)
             heuristic = heuristic._settled_by(batch)
-            parts.append(heuristic._reduced(as_numpy(heuristic.compute_score(batch))))
+            parts.append(heuristic._reduced(as_numpy(heuristic.compute_score(batch, *known))))
         return self._unknown_last(np.concatenate(parts) if parts else np.zeros(0, np.float32))
 
-    def compute_score(self, predictions: Array) -> Scores:
+    def compute_score(self, predictions: Array, *known: Any) -> Scores:
         """Baal's scores before the reduction, `[item, ...]`; NaN where the model gave NaN."""
         if self.score is None:
             raise NotImplementedError(f"{type(self).__name__} needs a `score` function or its own `compute_score`.")
@@ -194,6 +214,7 @@ class Margin(_ByProbability):
     """Ask first where two classes are nearly tied. Uncertainties are their distance: *low* is uncertain."""
 
     score = staticmethod(margin)
+    least = -1.0
     _high_is_uncertain = False
 
 
@@ -201,6 +222,7 @@ class Certainty(_ByProbability):
     """Ask first where the best guess is doubtful. Uncertainties are its probability: *low* is uncertain."""
 
     score = staticmethod(certainty)
+    least = -1.0
     _high_is_uncertain = False
 
 
@@ -229,10 +251,12 @@ class Variance(_ByProbability):
 class Random(AbstractHeuristic):
     """Ask in random order: the baseline. Looks at nothing but the number of items."""
 
+    takes = ("items",)
+
     def __init__(self, shuffle_prop: float = 0.0, reduction: Reduction = "none", seed: Seed = None) -> None:
         super().__init__(shuffle_prop, True, reduction, False, seed)
 
-    def compute_score(self, predictions: Array) -> Scores:
+    def compute_score(self, predictions: Array, *known: Any) -> Scores:
         return self.rng.random(len(predictions))
 
 
@@ -244,42 +268,11 @@ class Precomputed(AbstractHeuristic):
     ) -> None:
         super().__init__(shuffle_prop, reverse, reduction, False, seed)
 
-    def compute_score(self, predictions: Array) -> Scores:
+    def compute_score(self, predictions: Array, *known: Any) -> Scores:
         return as_numpy(predictions)
 
 
-HEURISTICS: dict[str, type[AbstractHeuristic]] = {
-    "bald": BALD,
-    "certainty": Certainty,
-    "entropy": Entropy,
-    "margin": Margin,
-    "precomputed": Precomputed,
-    "random": Random,
-    "variance": Variance,
-}
-
-
-def get_heuristic(
-    name: str | AbstractHeuristic, shuffle_prop: float = 0.0, reduction: Reduction | None = None, **options: Any
-) -> AbstractHeuristic:
-    """The heuristic of that name (upper or lower case); a heuristic comes back as it is, whatever the options.
-
-    `reduction=None` leaves the heuristic's own ("mean" for Variance, "none" for the others). Other options go to
-    its constructor.
-
-    >>> get_heuristic("margin").reversed
-    False
-    """
-    if isinstance(name, AbstractHeuristic):
-        return name
-    if name.lower() not in HEURISTICS:
-        raise ValueError(f"Expected a heuristic among {sorted(HEURISTICS)}, got {name!r}.")
-    if reduction is not None:
-        options["reduction"] = reduction
-    return HEURISTICS[name.lower()](shuffle_prop=shuffle_prop, **options)
-
-
-def _is_array(predictions: Any) -> TypeGuard[Array]:
+def is_array(predictions: Any) -> TypeGuard[Array]:
     return isinstance(predictions, Tensor) or hasattr(predictions, "__array__")
 
 

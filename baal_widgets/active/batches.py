@@ -1,0 +1,343 @@
+"""What several labels would tell together: batches picked by joint information, and EPIG.
+
+Scores of single items (`scores`) know nothing of each other, so that the best ten may well be ten times the same.
+Here every pick counts for what it adds to the picks before it. All take probabilities `[item, class, draw]`, where
+draw `t` is the same set of weights for every item (as `consistent` dropout or an ensemble gives), and compute in
+float64 on the device where the predictions are. The methods that look at features are in `diversity`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baal_widgets.arrays import A, Array, as_floats, as_numpy
+from baal_widgets.checks import positive
+
+__all__ = ["Picks", "batchbald", "epig", "ical", "joint_entropy"]
+
+Seed: TypeAlias = int | np.random.Generator | None
+
+TIE = 1e-10
+"""Gains that differ by less are equal: rounding, which depends on chunks and devices, must not choose."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picks(Generic[A]):
+    """A batch, and what each item was worth to it: NumPy arrays or tensors, whichever came in.
+
+    - `items`: positions of the picks, int64, in the order picked.
+    - `scores`: one for every item, float64, higher = ask first. A pick scores what it added when it was picked, any
+      other item what it would add now, but no more than the last pick. Sorting stably by falling score so gives
+      the picks first, in the order picked; where that takes it, a tied pick is lifted by a rounding step. Items
+      that aren't finite score -inf.
+    """
+
+    items: A
+    scores: A
+
+
+def batchbald(probabilities: A, n: int, *, samples: int = 1_000, rng: Seed = None) -> Picks[A]:
+    """The batch whose labels together would tell most about the weights, greedily; scores in nats.
+
+    A pick adds I(label; weights | labels of the picks before), so the first is the best of `bald`, and a duplicate
+    adds only what asking twice would. Kirsch et al., 2019 (arXiv:1906.08158). Greedy gets at least 1 - 1/e of the
+    best batch's information.
+
+    Every configuration of the picks' labels that is possible at all is followed while there are at most `samples`,
+    so that gains are exact (10 classes: up to the 4th pick). Beyond, so many are drawn from their joint distribution
+    with `rng`, in strata, and gains are estimates, held to never rise. Information was then found within 0.1 % of that
+    with ten times as many. Items that cannot win by their earlier gain are not looked at again.
+
+    Time grows with the items looked at x classes x configurations x draws, and once little is left to learn that is
+    most items at each pick: for a large pool hand in the few thousand best of `bald`. Beside the predictions it holds
+    arrays of `samples` x (classes + draws), float64, a few numbers an item, and what `chunks` allows.
+
+    >>> sure, coin, same = [[1.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
+    >>> picks = batchbald(np.array([sure, same, coin]), 2)
+    >>> picks.items.tolist(), picks.scores.round(2).tolist()
+    ([2, 0], [0.0, 0.0, 0.69])
+    """
+    n = positive("n", n)
+    samples = positive("samples", samples)
+    rng = np.random.default_rng(rng)
+    pool, where = finite_items(check_draws(probabilities))
+    joint = _Labels(pool, samples, rng)
+    found = lazy_greedy(joint.gains(torch.arange(len(pool), device=pool.device)), n, joint.gains, joint.add)
+    return as_picks(probabilities, where, *found, joint.gains(torch.arange(len(pool), device=pool.device)))
+
+
+def joint_entropy(probabilities: Array) -> float:
+    """How unsure the model is of all these items' labels together, in nats: exact, so for a handful of items.
+
+    Goes through every configuration of the labels, classes to the power of items; more than ten million values
+    (configurations x draws) are refused with a `ValueError`.
+
+    >>> coin = [[1.0, 0.0], [0.0, 1.0]]                       # each draw is sure, of different labels
+    >>> round(joint_entropy(np.array([coin])), 2), round(joint_entropy(np.array([coin, coin])), 2)
+    (0.69, 0.69)
+    """
+    pool = check_draws(probabilities)
+    items, classes, draws = pool.shape
+    if classes**items * draws > 10_000_000:
+        raise ValueError(
+            f"Expected a handful of items, got {items}: with {classes} classes and {draws} draws that is "
+            f"{classes}^{items} x {draws} values. Use batchbald, which samples."
+        )
+    joint = pool.new_ones((1, draws), dtype=torch.float64)
+    for item in pool.double():
+        joint = (joint[:, None] * item).flatten(0, 1)
+    return float(torch.special.entr(joint.mean(dim=1)).sum())
+
+
+def epig(probabilities: A, target_probabilities: Array) -> A:
+    """How much an item's label would tell us about the labels of the targets, in nats: one score an item.
+
+    The mutual information between the item's label and a target's, averaged over the targets: unlike `bald` it
+    counts only what matters where the model will be used. Bickford Smith et al., 2023 (arXiv:2304.08151). Targets
+    are `[target, class, draw]` with the same draws. Targets that aren't finite are left out; items that aren't
+    score -inf. Raises `ValueError` where the numbers of draws differ or no target is finite.
+
+    Time grows with items x targets x classes² x draws; memory is that of `chunks`.
+
+    >>> coin = [[1.0, 0.0], [0.0, 1.0]]
+    >>> epig(np.array([coin, [[0.5, 0.5], [0.5, 0.5]]]), np.array([coin])).round(2).tolist()
+    [0.69, 0.0]
+    """
+    pool, where = finite_items(check_draws(probabilities))
+    targets, _ = finite_items(check_draws(target_probabilities, "target_probabilities"))
+    draws = pool.shape[2]
+    if targets.shape[2] != draws:
+        raise ValueError(
+            f"Expected as many draws for the targets as for the items, and the same ones, got {targets.shape[2]} and "
+            f"{draws}. Predict both with the same weights."
+        )
+    if len(targets) == 0:
+        raise ValueError("Expected at least one target with finite probabilities, got none.")
+    scores = pool.new_full((len(probabilities),), -torch.inf)
+    targets = targets.to(pool.device)
+    cell = pool.shape[1] * targets.shape[1]
+    for rows in chunks(len(pool), cell * min(len(targets), 100), pool):
+        items = pool[rows].double()
+        told = items.new_zeros(len(items))
+        for some in chunks(len(targets), cell * len(items), pool):
+            others = targets[some].double()
+            joint = items.flatten(0, 1) @ others.flatten(0, 1).T / draws
+            unsure = _entropy(joint).view(len(items), -1, len(others), targets.shape[1]).sum(dim=(1, 2, 3))
+            told += len(others) * _entropy(items.mean(dim=2)).sum(dim=1) - unsure
+            told += _entropy(others.mean(dim=2)).sum()
+        scores[where[rows]] = (told / len(targets)).clamp(min=0).to(scores.dtype)
+    return as_kind(scores, probabilities)
+
+
+def ical(probabilities: A, n: int, *, against: int = 200, rng: Seed = None) -> Picks[A]:
+    """The batch whose predictions depend most on those of the pool, greedily: what condenses the rest best.
+
+    Dependence is HSIC between predictions as they vary over the draws (Gretton et al., 2005), with a mixture of
+    rational quadratic kernels on each draw's probabilities. Jain et al., 2020 (arXiv:2002.07916), in the pointwise
+    variant: the batch's kernel is the mean of its members', and an item adds, for each pool item, what it
+    raises that one's dependence on the batch, never less than 0, averaged over the pool. (Without
+    the pointwise part the mean kernel makes HSIC a plain sum over the batch, and duplicates are picked together.)
+
+    Unlike the authors' code we compare probabilities rather than one label sampled from each, take differences
+    rather than ratios, and keep the same part of the pool for the whole batch: `against` items, drawn with `rng`
+    where the pool is larger. Gains can rise from one pick to the next; scores are held to never do.
+
+    Time grows with items x against x (draws² + n); memory with items x against, float64.
+    """
+    n = positive("n", n)
+    against = positive("against", against)
+    rng = np.random.default_rng(rng)
+    pool, where = finite_items(check_draws(probabilities))
+    part = np.sort(rng.choice(len(pool), against, replace=False)) if len(pool) > against else np.arange(len(pool))
+    squared = pool.shape[2] ** 2
+    kernels = _centred_kernels(pool[torch.from_numpy(part).to(pool.device)]) / squared
+    dependence = kernels.new_zeros((len(pool), len(part)))
+    for rows in chunks(len(pool), squared, pool):
+        dependence[rows] = _centred_kernels(pool[rows]) @ kernels.T
+
+    items: list[int] = []
+    values: list[float] = []
+    batch = dependence.new_zeros(len(part))
+    gains = _raised(dependence, batch)
+    while len(items) < min(n, len(pool)):
+        gains[items] = -torch.inf
+        item = first_best(gains)
+        values.append(min([float(gains[item]), *values[-1:]]))
+        items.append(item)
+        batch += (dependence[item] - batch) / len(items)
+        gains = _raised(dependence, batch) / (len(items) + 1)
+    return as_picks(probabilities, where, items, values, gains)
+
+
+class _Labels:
+    """The configurations of labels that the picks so far may get: how probable, and what each says of the draws."""
+
+    def __init__(self, pool: Tensor, samples: int, rng: np.random.Generator) -> None:
+        self.pool = pool
+        self.samples = samples
+        self.rng = rng
+        draws = pool.shape[2]
+        self.weight = pool.new_ones(1, dtype=torch.float64)
+        self.posterior = pool.new_full((1, draws), 1 / draws, dtype=torch.float64)
+
+    def gains(self, items: Tensor) -> Tensor:
+        """I(label; weights | labels of the picks) for each of the items: BALD, given each configuration."""
+        classes = self.pool.shape[1]
+        draws = self.weight @ self.posterior
+        found = []
+        for rows in chunks(len(items), classes * max(self.posterior.shape), self.pool):
+            some = _crisp(self.pool[items[rows]].double())
+            # configurations along the rows: the other way round takes several times as long on a CPU
+            unsure = _entropy(some.flatten(0, 1) @ self.posterior.T) @ self.weight
+            found.append(unsure.view(-1, classes).sum(dim=1) - _entropy(some).sum(dim=1) @ draws)
+        return torch.cat(found).clamp(min=0) if found else self.weight.new_zeros(0)
+
+    def add(self, item: int) -> None:
+        """Let every configuration go on with each label that the item may get."""
+        likelihood = self.pool[item].double()
+        weight = (self.weight[:, None] * (self.posterior @ likelihood.T)).flatten()
+        kept = _crisp(weight).nonzero()[:, 0]
+        self.weight = weight[kept]
+        if len(kept) > self.samples:
+            chosen = self._drawn(self.samples)
+            kept = kept[chosen]
+        posterior = self.posterior[kept // len(likelihood)] * likelihood[kept % len(likelihood)]
+        self.posterior = _crisp(posterior / posterior.sum(dim=1, keepdim=True))
+
+    def _drawn(self, samples: int) -> Tensor:
+        """Positions of configurations drawn by weight, one from each of so many strata; weights them by count."""
+        strata = (np.arange(samples) + self.rng.random(samples)) / samples
+        edges = self.weight.cumsum(dim=0)
+        at = torch.searchsorted(edges, torch.from_numpy(strata).to(edges.device) * edges[-1])
+        count = at.clamp(max=len(edges) - 1).bincount(minlength=len(edges))
+        chosen = count.nonzero()[:, 0]
+        self.weight = count[chosen].double() / samples
+        return chosen
+
+
+def _centred_kernels(pool: Tensor) -> Tensor:
+    """`[item, draw * draw]`: how alike an item's draws are, without what all draws share."""
+    draws = pool.double().transpose(1, 2)
+    inner = draws @ draws.transpose(1, 2)
+    norm = inner.diagonal(dim1=1, dim2=2)
+    far = (norm[:, :, None] + norm[:, None] - 2 * inner).clamp(min=0)
+    alike = torch.stack([(1 + far / (2 * scale)) ** -scale for scale in (0.2, 0.5, 1.0, 2.0, 5.0)]).mean(dim=0)
+    rows = alike.mean(dim=2, keepdim=True)
+    return (alike - rows - rows.transpose(1, 2) + rows.mean(dim=1, keepdim=True)).flatten(1)
+
+
+def _raised(dependence: Tensor, batch: Tensor) -> Tensor:
+    """By how much each item depends more on the pool than the batch does, `[item]`, counting only where it is more."""
+    some = chunks(len(dependence), len(batch), dependence)
+    parts = [(dependence[rows] - batch).clamp(min=0).mean(dim=1) for rows in some]
+    return torch.cat([dependence.new_zeros(0), *parts])
+
+
+def _crisp(probabilities: Tensor) -> Tensor:
+    """The same with nothing for next to nothing, since denormal numbers are slow a hundred times over."""
+    return probabilities.masked_fill(probabilities < 1e-20, 0)
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    """-p log p of each value."""
+    return cast("Tensor", torch.special.entr(probabilities))
+
+
+def lazy_greedy(
+    gains: Tensor, n: int, evaluate: Callable[[Tensor], Tensor], add: Callable[[int], None], tie: float = TIE
+) -> tuple[list[int], list[float]]:
+    """The greedy picks of a submodular gain, and their gains, looking again only at items that could still win.
+
+    `gains` are those of the first step, and from there on upper bounds. `evaluate` gives the gains of some items now,
+    `add` takes a pick. Minoux, 1978 ("Accelerated greedy algorithms for maximizing submodular set functions").
+    """
+    bounds = gains.clone()
+    items: list[int] = []
+    values: list[float] = []
+    stale = torch.zeros_like(bounds, dtype=torch.bool)
+    while len(items) < min(n, len(bounds)):
+        size = 32
+        while True:
+            best = float(torch.where(stale, -torch.inf, bounds).max())
+            hopeful = (stale & (bounds >= best - tie)).nonzero()[:, 0]
+            if len(hopeful) == 0:
+                break
+            hopeful = hopeful[bounds[hopeful].argsort(descending=True, stable=True)[:size]]
+            bounds[hopeful] = torch.minimum(bounds[hopeful], evaluate(hopeful))
+            stale[hopeful] = False
+            size *= 2
+        items.append(first_best(torch.where(stale, -torch.inf, bounds), tie))
+        values.append(float(bounds[items[-1]]))
+        add(items[-1])
+        bounds[items[-1]] = -torch.inf
+        stale = bounds > -torch.inf
+    return items, values
+
+
+def first_best(values: Tensor, tie: float = TIE) -> int:
+    """The lowest position among the highest values, those within `tie` of the highest being equal."""
+    return int((values >= values.max() - tie).nonzero()[0, 0])
+
+
+def as_picks(asked: A, where: Tensor, items: Sequence[int], values: Sequence[float], rest: Tensor) -> Picks[A]:
+    """Picks of the kind asked in, from positions among the finite items, the picks' gains and the others'.
+
+    The others are lowered to the last pick's gain, and a pick is lifted above what must come after it.
+    """
+    scores = rest.double().clone()
+    picked = torch.as_tensor(items, dtype=torch.int64, device=rest.device)
+    unpicked = torch.ones_like(scores, dtype=torch.bool)
+    unpicked[picked] = False
+    if len(items):
+        scores[unpicked] = scores[unpicked].clamp(max=values[-1])
+    after, position = -np.inf, -1
+    if unpicked.any():
+        after = float(scores[unpicked].max())
+        position = int((unpicked & (scores == after)).nonzero()[0, 0])
+    for item, value in zip(reversed(items), reversed(values), strict=True):
+        in_order = value > after or (value == after and item < position)
+        after, position = value if in_order else float(np.nextafter(after, np.inf)), item
+        scores[item] = after
+    every = scores.new_full((len(asked),), -torch.inf)
+    every[where] = scores
+    return Picks(as_kind(where[picked], asked), as_kind(every, asked))
+
+
+def as_kind(result: Tensor, asked: A) -> A:
+    """The result as a tensor, or as NumPy where NumPy was asked in."""
+    return result if isinstance(asked, Tensor) else as_numpy(result)
+
+
+def finite_items(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The items without NaN and infinities, and where they were; no copy where that is all of them."""
+    # a sum is finite only if its terms are, and unlike isfinite needs no mask of the values' size; finite terms
+    # whose sum overflows are not probabilities or features that anyone could use
+    finite = values.flatten(1).sum(dim=1, dtype=torch.float64).isfinite()
+    where = finite.nonzero()[:, 0]
+    return (values if len(where) == len(values) else values[where]), where
+
+
+def chunks(length: int, width: int, like: Tensor) -> Iterator[slice]:
+    """Slices that make up the length, of so many rows of the width that a float64 array of them is 8 MiB at most.
+
+    On a GPU it is 128 MiB: it wants more to do at once, a CPU wants what fits its cache. One row is the least.
+    """
+    size = max(1, (2**24 if like.is_cuda else 2**20) // max(1, width))
+    return (slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def check_draws(probabilities: Array, name: str = "probabilities") -> Tensor:
+    """The probabilities as a tensor of floats; refuses all but `[item, class, draw]` within [0, 1]."""
+    values = as_floats(probabilities).detach()
+    if values.ndim != 3 or 0 in values.shape[1:]:
+        raise ValueError(
+            f"Expected {name} shaped [item, class, draw], got {tuple(values.shape)}. Items with more axes, pixels "
+            "say, have no joint labels: average or pick one prediction an item first."
+        )
+    return values

@@ -1,0 +1,128 @@
+"""The model's own answers as labels, where it is sure enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from baal_widgets.active.dataset import ActiveLearningDataset
+from baal_widgets.active.dataset.base import as_indices
+from baal_widgets.active.scores import bald
+from baal_widgets.arrays import FromLogits, as_floats, as_numpy, to_probabilities
+from baal_widgets.checks import positive
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PseudoLabels:
+    """What the model is sure of, surest first: items, the class index it gives each, and how sure it is."""
+
+    items: Ints
+    labels: Ints
+    confidence: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def pseudo_labels(
+    probabilities: Any,
+    threshold: float = 0.95,
+    *,
+    max_per_class: int | None = None,
+    balanced: bool = False,
+    max_epistemic: float | None = None,
+    items: Any = None,
+    from_logits: FromLogits = False,
+) -> PseudoLabels:
+    """The items whose most probable class is at least `threshold` probable, with that class (Lee 2013,
+    "Pseudo-Label"; the threshold is FixMatch's, Sohn et al. 2020, arXiv:2001.07685).
+
+    `probabilities` are `[item, class]` or `[item, class, draw]`, averaged over the draws. `max_per_class` keeps the
+    surest of each class; `balanced` keeps as many of each as there are of the rarest class that comes at all.
+    `max_epistemic` takes an item only if the draws agree on it: its BALD score, in nats, must not be higher. A
+    confident but uncertain answer is wrong more often than a calibrated one would be (Rizve et al. 2021, "UPS",
+    arXiv:2101.06329). `items` are the items' indices in the whole dataset (default: their positions in
+    `probabilities`), so `dataset.pool_to_dataset(range(len(dataset.pool)))` after a prediction on the pool. An item
+    with a NaN is never chosen.
+
+    >>> sure = pseudo_labels(np.array([[0.97, 0.03], [0.6, 0.4], [0.01, 0.99]]))
+    >>> sure.items.tolist(), sure.labels.tolist(), sure.confidence.tolist()
+    ([2, 0], [1, 0], [0.99, 0.97])
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"Expected a probability from 0 to 1 as threshold, got {threshold}.")
+    cap = None if max_per_class is None else positive("max_per_class", max_per_class)
+    given = as_floats(probabilities)
+    if given.ndim not in (2, 3):
+        raise ValueError(
+            f"Expected probabilities shaped [item, class] or [item, class, draw], got {tuple(given.shape)}."
+        )
+    draws = to_probabilities(given, from_logits)
+    mean = as_numpy(draws if draws.ndim == 2 else draws.mean(dim=-1)).astype(np.float64)
+    indices = np.arange(len(mean)) if items is None else np.array(as_indices(items)[0], dtype=np.int64)
+    if indices.shape != (len(mean),):
+        raise ValueError(f"Expected an index for each of {len(mean)} items, got {len(indices)}.")
+
+    confidence = mean.max(axis=1)  # NaN where there is a NaN, and nothing is at most NaN
+    sure = confidence >= threshold
+    if max_epistemic is not None:
+        if draws.ndim == 2:
+            raise ValueError(
+                "max_epistemic asks whether draws agree, so it needs probabilities shaped [item, class, draw]."
+            )
+        sure &= as_numpy(bald(draws)) <= max_epistemic
+    rows = np.flatnonzero(sure)
+    rows = rows[np.argsort(-confidence[rows], kind="stable")]
+    labels = mean[rows].argmax(axis=1) if len(rows) else np.zeros(0, np.int64)
+    if balanced and len(rows):
+        rarest = int(np.unique(labels, return_counts=True)[1].min())
+        cap = rarest if cap is None else min(cap, rarest)
+    if cap is not None:
+        kept = _place_in_class(labels) < cap
+        rows, labels = rows[kept], labels[kept]
+    return PseudoLabels(indices[rows].astype(np.int64), labels.astype(np.int64), confidence[rows])
+
+
+class PseudoLabelledDataset(Dataset[tuple[Any, int, float]]):
+    """What is labelled, then what is pseudo-labelled: items (input, class index, weight) to train on.
+
+    Labels of people weigh 1. A pseudo-label weighs `weight`, or left out as much as the model was sure of it. Inputs
+    come with the training transform. Taken as things stand now; a pseudo-label of an item that is labelled by now is
+    left out.
+    """
+
+    def __init__(self, dataset: ActiveLearningDataset, pseudo: PseudoLabels, weight: float | None = None) -> None:
+        if weight is not None and not 0 <= weight < np.inf:
+            raise ValueError(f"Expected a weight from 0 on, got {weight}.")
+        self._dataset = dataset.dataset
+        weights = pseudo.confidence if weight is None else np.full(len(pseudo), float(weight))
+        self._items: list[tuple[int, int | None, float]] = [
+            (item, None, 1.0) for item in dataset.get_indices_for_active_step()
+        ]
+        for item, label, one in zip(pseudo.items.tolist(), pseudo.labels.tolist(), weights.tolist(), strict=True):
+            if not dataset.is_labelled(item):
+                self._items.append((item, label, one))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, place: int) -> tuple[Any, int, float]:
+        item, label, weight = self._items[place]
+        inputs, target = self._dataset[item][:2]
+        return inputs, int(target) if label is None else label, weight
+
+
+def _place_in_class(labels: Ints) -> Ints:
+    """How many of the same class come before each."""
+    order = np.argsort(labels, kind="stable")
+    _, first = np.unique(labels[order], return_index=True)
+    places = np.empty(len(labels), np.int64)
+    counts = np.diff(np.append(first, len(labels)))
+    places[order] = np.arange(len(labels)) - np.repeat(first, counts)
+    return places
