@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from baal_widgets.utils.structures import batch_size_of, map_structure
 
@@ -22,6 +24,11 @@ def device_for(use_cuda: bool | None) -> torch.device:
     if use_cuda is None and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a model is: the device of its first parameter or buffer; the CPU for one without any."""
+    return next((one.device for one in chain(module.parameters(), module.buffers())), torch.device("cpu"))
 
 
 class Fitting:

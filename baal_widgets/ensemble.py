@@ -12,8 +12,7 @@ from torch.func import functional_call
 from torch.utils.data import Dataset
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
-from baal_widgets.bayesian.features import device_of
-from baal_widgets.devices import device_for, parts_of
+from baal_widgets.devices import device_for, device_of, parts_of
 from baal_widgets.modelwrapper import Criterion, ModelWrapper, TrainingArgs, joined
 from baal_widgets.utils.structures import map_structure, to_device
 

@@ -491,7 +491,7 @@ def mc_inference(model: nn.Module, data: Any, iterations: int, replicate_in_memo
 def deterministic(model: nn.Module) -> nn.Module:
     """A copy of a model's structure, with the same weights, that is in `eval` mode and draws nothing."""
     if isinstance(model, BayesianModule):
-        return type(model).unpatch_function(share_structure(model.parent_module)).eval()
+        return deterministic(type(model).unpatch_function(share_structure(model.parent_module)))
     return unpatch_module(share_structure(model)).eval()
 
 

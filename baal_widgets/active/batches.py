@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baal_widgets.arrays import A, Array, as_floats, as_numpy
+from baal_widgets.arrays import A, Array, as_floats, as_numpy, to_probabilities
 from baal_widgets.checks import positive
 
 __all__ = ["Picks", "batchbald", "epig", "ical", "joint_entropy"]
@@ -51,8 +51,8 @@ def batchbald(probabilities: A, n: int, *, samples: int = 1_000, rng: Seed = Non
 
     Every configuration of the picks' labels that is possible at all is followed while there are at most `samples`,
     so that gains are exact (10 classes: up to the 4th pick). Beyond, so many are drawn from their joint distribution
-    with `rng`, in strata, and gains are estimates, held to never rise. Information was then found within 0.1 % of that
-    with ten times as many. Items that cannot win by their earlier gain are not looked at again.
+    with `rng`, in strata, and gains are estimates, held to never rise. On random pools, batches of 12 told as much,
+    within 0.2 %, as with ten times as many. Items that cannot win by their earlier gain are not looked at again.
 
     Time grows with the items looked at x classes x configurations x draws, and once little is left to learn that is
     most items at each pick: for a large pool hand in the few thousand best of `bald`. Beside the predictions it holds
@@ -66,7 +66,7 @@ def batchbald(probabilities: A, n: int, *, samples: int = 1_000, rng: Seed = Non
     n = positive("n", n)
     samples = positive("samples", samples)
     rng = np.random.default_rng(rng)
-    pool, where = finite_items(check_draws(probabilities))
+    pool, where = _finite_draws(probabilities, "probabilities")
     joint = _Labels(pool, samples, rng)
     found = lazy_greedy(joint.gains(torch.arange(len(pool), device=pool.device)), n, joint.gains, joint.add)
     return as_picks(probabilities, where, *found, joint.gains(torch.arange(len(pool), device=pool.device)))
@@ -82,7 +82,7 @@ def joint_entropy(probabilities: Array) -> float:
     >>> round(joint_entropy(np.array([coin])), 2), round(joint_entropy(np.array([coin, coin])), 2)
     (0.69, 0.69)
     """
-    pool = check_draws(probabilities)
+    pool = to_probabilities(_draws(probabilities, "probabilities"), from_logits=False)
     items, classes, draws = pool.shape
     if classes**items * draws > 10_000_000:
         raise ValueError(
@@ -109,8 +109,8 @@ def epig(probabilities: A, target_probabilities: Array) -> A:
     >>> epig(np.array([coin, [[0.5, 0.5], [0.5, 0.5]]]), np.array([coin])).round(2).tolist()
     [0.69, 0.0]
     """
-    pool, where = finite_items(check_draws(probabilities))
-    targets, _ = finite_items(check_draws(target_probabilities, "target_probabilities"))
+    pool, where = _finite_draws(probabilities, "probabilities")
+    targets, _ = _finite_draws(target_probabilities, "target_probabilities")
     draws = pool.shape[2]
     if targets.shape[2] != draws:
         raise ValueError(
@@ -153,7 +153,7 @@ def ical(probabilities: A, n: int, *, against: int = 200, rng: Seed = None) -> P
     n = positive("n", n)
     against = positive("against", against)
     rng = np.random.default_rng(rng)
-    pool, where = finite_items(check_draws(probabilities))
+    pool, where = _finite_draws(probabilities, "probabilities")
     part = np.sort(rng.choice(len(pool), against, replace=False)) if len(pool) > against else np.arange(len(pool))
     squared = pool.shape[2] ** 2
     kernels = _centred_kernels(pool[torch.from_numpy(part).to(pool.device)]) / squared
@@ -190,13 +190,13 @@ class _Labels:
         """I(label; weights | labels of the picks) for each of the items: BALD, given each configuration."""
         classes = self.pool.shape[1]
         draws = self.weight @ self.posterior
-        found = []
+        found = self.weight.new_empty(len(items))
         for rows in chunks(len(items), classes * max(self.posterior.shape), self.pool):
             some = _crisp(self.pool[items[rows]].double())
             # configurations along the rows: the other way round takes several times as long on a CPU
             unsure = _entropy(some.flatten(0, 1) @ self.posterior.T) @ self.weight
-            found.append(unsure.view(-1, classes).sum(dim=1) - _entropy(some).sum(dim=1) @ draws)
-        return torch.cat(found).clamp(min=0) if found else self.weight.new_zeros(0)
+            found[rows] = unsure.view(-1, classes).sum(dim=1) - _entropy(some).sum(dim=1) @ draws
+        return found.clamp(min=0)
 
     def add(self, item: int) -> None:
         """Let every configuration go on with each label that the item may get."""
@@ -234,9 +234,10 @@ def _centred_kernels(pool: Tensor) -> Tensor:
 
 def _raised(dependence: Tensor, batch: Tensor) -> Tensor:
     """By how much each item depends more on the pool than the batch does, `[item]`, counting only where it is more."""
-    some = chunks(len(dependence), len(batch), dependence)
-    parts = [(dependence[rows] - batch).clamp(min=0).mean(dim=1) for rows in some]
-    return torch.cat([dependence.new_zeros(0), *parts])
+    raised = dependence.new_empty(len(dependence))
+    for rows in chunks(len(dependence), len(batch), dependence):
+        raised[rows] = (dependence[rows] - batch).clamp(min=0).mean(dim=1)
+    return raised
 
 
 def _crisp(probabilities: Tensor) -> Tensor:
@@ -247,6 +248,23 @@ def _crisp(probabilities: Tensor) -> Tensor:
 def _entropy(probabilities: Tensor) -> Tensor:
     """-p log p of each value."""
     return cast("Tensor", torch.special.entr(probabilities))
+
+
+def _finite_draws(probabilities: Array, name: str) -> tuple[Tensor, Tensor]:
+    """The items that are finite, checked to be probabilities, and where they were."""
+    pool, where = finite_items(_draws(probabilities, name))
+    return to_probabilities(pool, from_logits=False), where
+
+
+def _draws(probabilities: Array, name: str) -> Tensor:
+    """The probabilities as a tensor of floats; refuses all but `[item, class, draw]`."""
+    values = as_floats(probabilities).detach()
+    if values.ndim != 3 or 0 in values.shape[1:]:
+        raise ValueError(
+            f"Expected {name} shaped [item, class, draw], got {tuple(values.shape)}. Items with more axes, pixels "
+            "say, have no joint labels: average or pick one prediction an item first."
+        )
+    return values
 
 
 def lazy_greedy(
@@ -330,14 +348,3 @@ def chunks(length: int, width: int, like: Tensor) -> Iterator[slice]:
     """
     size = max(1, (2**24 if like.is_cuda else 2**20) // max(1, width))
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
-
-
-def check_draws(probabilities: Array, name: str = "probabilities") -> Tensor:
-    """The probabilities as a tensor of floats; refuses all but `[item, class, draw]` within [0, 1]."""
-    values = as_floats(probabilities).detach()
-    if values.ndim != 3 or 0 in values.shape[1:]:
-        raise ValueError(
-            f"Expected {name} shaped [item, class, draw], got {tuple(values.shape)}. Items with more axes, pixels "
-            "say, have no joint labels: average or pick one prediction an item first."
-        )
-    return values

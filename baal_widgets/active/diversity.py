@@ -194,12 +194,12 @@ def max_herding(features: A, n: int, labelled: Array | None = None, *, bandwidth
     def gains(items: Tensor) -> Tensor:
         to, done = pool[targets], covered[targets]
         norm = to.square().sum(dim=1) / 2
-        found = []
+        found = norm.new_empty(len(items), dtype=torch.float64)
         for rows in chunks(len(items), len(to), pool):
             some = pool[items[rows]]
             kernel = (some @ to.T - norm - (some.square().sum(dim=1) / 2)[:, None]).clamp_(max=0).exp_()
-            found.append(kernel.sub_(done).clamp_(min=0).mean(dim=1, dtype=torch.float64))
-        return torch.cat(found)
+            found[rows] = kernel.sub_(done).clamp_(min=0).mean(dim=1, dtype=torch.float64)
+        return found
 
     def add(item: int) -> None:
         covered.copy_(torch.maximum(covered, (-_nearest(pool, pool[item][None]) / 2).exp()))
@@ -278,13 +278,12 @@ def _typicality(members: Tensor, k: int) -> Tensor:
         return torch.ones(len(members), dtype=torch.float64, device=members.device)
     members = members.double() - members.mean(dim=0, dtype=torch.float64)
     norm = members.square().sum(dim=1)
-    means = []
+    mean = torch.empty_like(norm)
     for rows in chunks(len(members), len(members), members):
         far = norm[rows, None] + norm - 2 * members[rows] @ members.T
         own = torch.arange(len(far), device=far.device)
         far[own, own + rows.start] = torch.inf
-        means.append(far.clamp(min=0).topk(k, dim=1, largest=False).values.sqrt().mean(dim=1))
-    mean = torch.cat(means)
+        mean[rows] = far.clamp(min=0).topk(k, dim=1, largest=False).values.sqrt().mean(dim=1)
     return torch.where(mean > 0, mean.min() / mean, 1.0)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from typing import Any
 
 import torch
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
-from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
-from baal_widgets.bayesian.consistent_dropout import holding
+from baal_widgets.bayesian.common import BayesianModule, DrawsOnce, evaluating
+from baal_widgets.bayesian.swapping import holding
+from baal_widgets.devices import device_of
 from baal_widgets.utils.structures import inputs_of, to_device
 
 Statistics = tuple[Tensor, Tensor]
@@ -101,7 +101,7 @@ class MCBatchNormModule(DrawsOnce, BayesianModule):
             collate_fn=collate_fn,
         )  # fmt: skip
         met = list[Statistics]()
-        with torch.inference_mode(False), in_eval(self.parent_module):
+        with torch.inference_mode(False), evaluating(self.parent_module):
             while len(met) < self.n_batches:
                 for batch, _ in zip(loader, range(self.n_batches - len(met)), strict=False):
                     met.append(batch_statistics(self.parent_module, inputs_of(batch)))
@@ -152,23 +152,6 @@ def normalised_by(layers: Sequence[_BatchNorm], statistics: Statistics) -> Itera
             buffers = {**layer._buffers, "running_mean": mean, "running_var": variance}
             stack.enter_context(holding(layer, _buffers=buffers))
         yield
-
-
-@contextmanager
-def in_eval(module: nn.Module) -> Iterator[None]:
-    """Within the block a model is in `eval` mode; afterwards each of its parts is in the mode it was in."""
-    modes = [(part, vars(part)["training"]) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            vars(part)["training"] = mode
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where a model is: the device of its first parameter or buffer."""
-    return next((one.device for one in chain(module.parameters(), module.buffers())), torch.device("cpu"))
 
 
 def _or_else(layer: _BatchNorm, value: Tensor | None, otherwise: float) -> Tensor:

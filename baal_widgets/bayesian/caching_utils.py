@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from baal_widgets.bayesian.common import BayesianModule, sample
 from baal_widgets.bayesian.dropout import stochastic_layers
+from baal_widgets.bayesian.swapping import Swapped, own_class, swap, swap_back
 from baal_widgets.utils.structures import map_structure
 
 
@@ -34,8 +34,11 @@ class LRUCacheModule(nn.Module):
         return _remembered(self, self.module, args, kwargs)
 
 
-class Cached:
+class Cached(Swapped):
     """Mixed in before a layer's class: remembers as `LRUCacheModule` does, and the layer keeps its name and hooks."""
+
+    prefix = "Cached"
+    added = ("_last_call",)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         run = super().forward  # type: ignore[misc]
@@ -44,17 +47,10 @@ class Cached:
         return _remembered(self, run, args, kwargs) if _deterministic(self) else run(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # saving and copying would look the made class up in this module, where it is not, and take the memory along
-        made: tuple[Any, ...] = super().__reduce_ex__(2)  # type: ignore[assignment]
-        state = {name: value for name, value in made[2].items() if name != "_last_call"}
-        return (_blank, (_own_class(self),), state, *made[3:])
-
-
-@cache
-def cached(kind: type[nn.Module]) -> type[nn.Module]:
-    """The class of layers of some kind that remember their last call."""
-    told = f"{kind.__name__} that remembers its last call."
-    return type(f"Cached{kind.__name__}", (Cached, kind), {"__module__": __name__, "__doc__": told})
+        # what it remembers is not to be saved
+        reduced: tuple[Any, ...] = super().__reduce_ex__(protocol)
+        state = {name: value for name, value in reduced[2].items() if name != "_last_call"}
+        return (*reduced[:2], state, *reduced[3:])
 
 
 def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
@@ -64,8 +60,7 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
     """
     module = module if inplace else copy.deepcopy(module)
     for layer in list(_outermost(module)):
-        if not isinstance(layer, Cached):
-            layer.__class__ = cached(type(layer))  # type: ignore[arg-type]  # classes are hashable
+        swap(layer, Cached)
     return module
 
 
@@ -73,8 +68,7 @@ def unpatch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
     """Undo `patch_module`; nothing to undo is fine."""
     module = module if inplace else copy.deepcopy(module)
     for layer in module.modules():
-        forget(layer)
-        layer.__class__ = _own_class(layer)
+        swap_back(layer, Cached)
     return module
 
 
@@ -211,19 +205,8 @@ def _deterministic(module: nn.Module) -> bool:
     """Whether it is all torch's own layers without dropout, and nobody listens to what goes on inside."""
     inside = (part for part in module.modules() if part is not module)
     return (
-        all(_own_class(part).__module__.startswith("torch.nn.modules.") for part in module.modules())
+        all(own_class(part).__module__.startswith("torch.nn.modules.") for part in module.modules())
         and not any(isinstance(part, _DropoutNd) for part in module.modules())
         and not stochastic_layers(module)
         and not any(part._forward_hooks or part._forward_pre_hooks for part in inside)
     )
-
-
-def _own_class(layer: object) -> type:
-    """The class of a layer before `cached`."""
-    kind = type(layer)
-    return kind.__bases__[1] if kind.__bases__[0] is Cached else kind
-
-
-def _blank(kind: type[nn.Module]) -> nn.Module:
-    made = cached(kind)  # type: ignore[arg-type]
-    return made.__new__(made)

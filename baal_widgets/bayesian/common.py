@@ -205,6 +205,19 @@ def draw_number(model: nn.Module, number: int) -> Iterator[None]:
             part.use_draw(None)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is in `eval` mode; afterwards each of its parts is in its own again."""
+    # not `.training`, which dropout that stays on says is always so
+    modes = [(part, vars(part)["training"]) for part in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for part, mode in modes:
+            vars(part)["training"] = mode
+
+
 def redraw(model: nn.Module) -> None:
     """Let the next samples come from other models of the posterior than the last ones."""
     for part in model.modules():

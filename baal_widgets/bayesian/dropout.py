@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -12,15 +11,19 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsPerItem
 from baal_widgets.bayesian.functional import can_be_kept_on, drops_by_function
+from baal_widgets.bayesian.swapping import Swapped, swap, swap_back, swapped
 
 _HOLDERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.TransformerDecoderLayer)
 
 
-class AlwaysOn(DrawsPerItem):
-    """Mixed in before a layer's class: the layer believes that it is training, whatever mode it is set to.
+class AlwaysOn(DrawsPerItem, Swapped):
+    """A layer that believes that it is training, whatever mode it is set to; its dropout stays on in `eval` mode too.
 
     The mode it was set to is kept, so the layer is bit for bit as before once its class is put back.
     """
+
+    prefix = "MC"
+    added = ("copies", "can_copy")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.copies is not None:
@@ -35,35 +38,9 @@ class AlwaysOn(DrawsPerItem):
     def training(self, mode: bool) -> None:
         self.__dict__["training"] = mode
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        kind = _own_class(self)
-        if kind is None:
-            return super().__reduce_ex__(protocol)
-        # saving and copying would look the made class up in this module, where it is not
-        made: tuple[Any, ...] = super().__reduce_ex__(2)  # type: ignore[assignment]
-        return (_blank, (kind,), *made[2:])
 
-
-@cache
-def always_on(kind: type[nn.Module]) -> type[nn.Module]:
-    """The class of layers of some kind whose dropout does not stop."""
-    told = f"{kind.__name__} whose dropout stays on, in `eval` mode too."
-    return type(f"MC{kind.__name__}", (AlwaysOn, kind), {"__module__": __name__, "__doc__": told})
-
-
-def _own_class(layer: object) -> type | None:
-    """The class of a layer before `always_on`; `None` for one that a user derived from `Dropout` of this module."""
-    bases = type(layer).__bases__
-    return bases[1] if bases[0] is AlwaysOn else None
-
-
-def _blank(kind: type[nn.Module]) -> nn.Module:
-    made = always_on(kind)  # type: ignore[arg-type]
-    return made.__new__(made)
-
-
-Dropout = always_on(nn.Dropout)
-Dropout2d = always_on(nn.Dropout2d)
+Dropout = swapped(AlwaysOn, nn.Dropout)
+Dropout2d = swapped(AlwaysOn, nn.Dropout2d)
 
 
 def stochastic_layers(module: nn.Module) -> list[str]:
@@ -101,7 +78,7 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
     holders = [m for m in module.modules() if isinstance(m, _HOLDERS) and stochastic_layers(m)]
     for layer in (*found, *holders):
         if not isinstance(layer, AlwaysOn):
-            layer.__class__ = always_on(type(layer))  # type: ignore[arg-type]  # classes are hashable
+            swap(layer, AlwaysOn)
             if not isinstance(layer, _DropoutNd):  # the items may be on another axis
                 layer.can_copy = False  # type: ignore[assignment]
     return module
@@ -114,11 +91,7 @@ def unpatch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
     """
     module = module if inplace else copy.deepcopy(module)
     for layer in module.modules():
-        kind = _own_class(layer)
-        if kind is not None:
-            layer.__class__ = kind
-            for name in ("copies", "can_copy"):
-                layer.__dict__.pop(name, None)
+        swap_back(layer, AlwaysOn)
     return module
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from baal_widgets.arrays import Array, as_floats, as_numpy
-from baal_widgets.bayesian.features import HeadPosterior, Likelihood, precise
+from baal_widgets.bayesian.heads import HeadPosterior, Likelihood, precise
 
 
 def nngp_variance(pool_draws: Array, labelled_draws: Array | None = None, noise: float = 1e-2) -> Array:

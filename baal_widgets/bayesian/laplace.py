@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from baal_widgets.bayesian.features import HeadPosterior, Likelihood, precise
+from baal_widgets.bayesian.heads import HeadPosterior, Likelihood, precise
 
 
 class LaplaceModule(HeadPosterior):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, Dataset
 
-from baal_widgets.bayesian.batchnorm import as_it_is, batch_norms, device_of, normalised_by
+from baal_widgets.bayesian.batchnorm import as_it_is, batch_norms, normalised_by
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
+from baal_widgets.devices import device_of
 from baal_widgets.utils.structures import inputs_of, to_device
 
 

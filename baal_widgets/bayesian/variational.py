@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
-from baal_widgets.bayesian.consistent_dropout import Swapped, fuse, holding, swap, swap_back, unfuse
+from baal_widgets.bayesian.consistent_dropout import fuse, unfuse
+from baal_widgets.bayesian.swapping import Swapped, holding, swap, swap_back
 from baal_widgets.bayesian.weight_drop import named_layers
 
 KNOWN = ("Linear", "Conv", "Conv1d", "Conv2d", "Conv3d")

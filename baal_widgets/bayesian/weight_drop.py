@@ -16,7 +16,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
-from baal_widgets.bayesian.consistent_dropout import Swapped, fuse, holding, swap, swap_back, swapped, unfuse
+from baal_widgets.bayesian.consistent_dropout import fuse, unfuse
+from baal_widgets.bayesian.swapping import Swapped, holding, swap, swap_back, swapped
 
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "Linear": (nn.Linear,),

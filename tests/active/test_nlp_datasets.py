@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from baal_widgets.active.dataset.nlp_datasets import UNKNOWN, HuggingFaceDatasets, active_huggingface_dataset
+from baal_widgets.active.dataset.nlp_datasets import UNLABELLED, HuggingFaceDatasets, active_huggingface_dataset
 
 TEXTS = ["good film", "bad film", "fine", "awful long film indeed", "meh"]
 
@@ -43,7 +43,7 @@ def test_items_are_what_a_transformer_takes():
     item = dataset[3]
     assert item["input_ids"].tolist() == [5, 4, 4]
     assert item["attention_mask"].tolist() == [1, 1, 1]
-    assert (item["inputs"], int(item["label"])) == (TEXTS[3], UNKNOWN)
+    assert (item["inputs"], int(item["label"])) == (TEXTS[3], UNLABELLED)
     batch = next(iter(DataLoader(dataset, batch_size=2)))
     assert batch["input_ids"].tolist() == [[4, 4, 0], [3, 4, 0]]
     assert batch["label"].tolist() == [1, 0]
@@ -57,30 +57,41 @@ def test_labels_are_taken_and_the_dataset_given_stays():
     assert [int(item["label"]) for item in dataset] == [1, 0, 1, 0]
     assert list(data["label"]) == [1, 0, -1, -1, -1]
     dataset.unlabel([2])
-    assert int(dataset.get_raw(2)["label"]) == UNKNOWN
+    assert int(dataset.get_raw(2)["label"]) == UNLABELLED
 
 
 def test_named_classes_are_labelled_by_name_or_index():
     dataset = HuggingFaceDatasets(make_data(names=["neg", "pos"]))
-    assert (dataset.num_classes, dataset.targets_list) == (2, ["neg", "pos"])
+    assert (dataset.num_classes, dataset.classes) == (2, ("neg", "pos"))
     dataset.label(2, "pos")
     dataset.label(3, 0)
-    assert dataset.targets == [1, 0, 1, 0, UNKNOWN]
-    for wrong in ("maybe", 2):
-        with pytest.raises(ValueError, match="The classes are neg, pos"):
-            dataset.label(4, wrong)
-    assert dataset.targets[4] == UNKNOWN
+    assert dataset.targets == [1, 0, 1, 0, UNLABELLED]
+    with pytest.raises(ValueError, match="The classes are neg, pos"):
+        dataset.label(4, "maybe")
+    with pytest.raises(ValueError, match="The classes are neg, pos"):
+        dataset.label(4, 2)
+    assert dataset.targets[4] == UNLABELLED
 
 
-def test_a_class_not_seen_before_is_a_new_one():
-    dataset = HuggingFaceDatasets(make_data(labels=["a", "b", None, None, None]))
-    assert dataset.num_classes == 2
-    dataset.label(2, "c")
-    assert (dataset.num_classes, int(dataset[2]["label"])) == (3, 2)
+def test_classes_are_indices_texts_or_names():
+    assert HuggingFaceDatasets(make_data(labels=["b", "a", None, None, None])).targets == [1, 0] + [UNLABELLED] * 3
+    indices = HuggingFaceDatasets(make_data(labels=[3, 0, -1, -1, -1]))
+    indices.label(2, 4)
+    assert (indices.targets[:3], indices.num_classes) == ([3, 0, 4], 5)
+    named = HuggingFaceDatasets(make_data(), target_key=None, classes=["no", "yes"])
+    named.label(0, "yes")
+    assert named.targets == [1] + [UNLABELLED] * 4
+    for dataset, wrong in ((indices, "yes"), (indices, -2), (named, 2)):
+        with pytest.raises(ValueError, match="class"):
+            dataset.label(1, wrong)
+    with pytest.raises(ValueError, match="unlabel"):
+        named.label(1, -1)
+    with pytest.raises(TypeError, match="Of several splits take one"):
+        HuggingFaceDatasets({"train": make_data()})
 
 
 def test_columns_may_have_other_names():
     data = make_data().rename_columns({"sentence": "text", "label": "stars"})
     assert HuggingFaceDatasets(data, target_key="stars", input_key="text")[0]["inputs"] == TEXTS[0]
-    with pytest.raises(ValueError, match="no column 'label' but text, stars"):
+    with pytest.raises(ValueError, match="No column 'label': the dataset has text, stars"):
         HuggingFaceDatasets(data)

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from baal_widgets.bayesian.caching_utils import LRUCacheModule, MCCachingModule, cached, patch_module, unpatch_module
+from baal_widgets.bayesian.caching_utils import Cached, LRUCacheModule, MCCachingModule, patch_module, unpatch_module
 from baal_widgets.bayesian.common import sample, sample_calls
 from baal_widgets.bayesian.dropout import MCDropoutModule
 from baal_widgets.bayesian.features import features_of
+from baal_widgets.bayesian.swapping import swapped
 from baal_widgets.modelwrapper import ModelWrapper
 
 
@@ -345,7 +346,7 @@ def test_copies_and_files_hold_no_memory_of_calls():
         expected = model(x)
         lean = len(pickle.dumps(MCCachingModule(make(chain)).eval()))
         for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-            assert type(other.parent_module[0]) is cached(nn.Sequential)
+            assert type(other.parent_module[0]) is swapped(Cached, nn.Sequential)
             assert all("_last_call" not in vars(layer) for layer in other.modules())
             assert torch.equal(other(x), expected)
         assert len(pickle.dumps(model)) == lean

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from baal_widgets.bayesian.common import evaluating
 from baal_widgets.bayesian.dropout import MCDropoutModule
-from baal_widgets.bayesian.features import FeatureHead, evaluating, features_of, last_linear
+from baal_widgets.bayesian.features import FeatureHead, features_of, last_linear
 
 D, H, C = 4, 6, 3
 

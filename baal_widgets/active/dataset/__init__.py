@@ -2,18 +2,12 @@
 
 from baal_widgets.active.dataset.base import SplittedDataset
 from baal_widgets.active.dataset.numpy import ActiveNumpyArray
-from baal_widgets.active.dataset.pytorch_dataset import (
-    ActiveLearningDataset,
-    ActiveLearningPool,
-    with_target_hidden,
-    without_target,
-)
+from baal_widgets.active.dataset.pytorch_dataset import ActiveLearningDataset, ActiveLearningPool, without_target
 
 __all__ = [
     "ActiveLearningDataset",
     "ActiveLearningPool",
     "ActiveNumpyArray",
     "SplittedDataset",
-    "with_target_hidden",
     "without_target",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from baal_widgets.active.dataset.base import RandomSource
-from baal_widgets.active.dataset.pytorch_dataset import LabellingDataset, _from_end, _same
+from baal_widgets.active.dataset.labelling import LabellingDataset, from_end, same
 
 
 class ActiveNumpyArray(LabellingDataset):
@@ -37,7 +37,7 @@ class ActiveNumpyArray(LabellingDataset):
         return len(self._active)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self._dataset[self.labelled_to_dataset(_from_end(index, len(self)))]
+        return self._dataset[self.labelled_to_dataset(from_end(index, len(self)))]
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[place] for place in range(len(self)))
@@ -82,7 +82,7 @@ class _Rows:
         """The value as `y` can hold it. `ValueError` where it would become another one: a long text be cut short, a
         fraction dropped."""
         kind, shape = self.targets.dtype, self.targets.shape[1:]
-        if kind == object and not shape:
+        if kind.hasobject and not shape:
             return value
         given = np.asarray(value)
         if given.size == 1 and not shape:
@@ -93,7 +93,7 @@ class _Rows:
         except (TypeError, ValueError, OverflowError):
             held = None
         numbers = kind.kind in "fc" and given.dtype.kind in "biufc"
-        if held is None or given.shape != shape or not (numbers or _same(held, given)):
+        if held is None or given.shape != shape or not (numbers or same(held, given)):
             raise ValueError(
                 f"Expected a label that y holds unchanged, {kind} shaped {shape}, got {value!r}. "
                 "Give y in a wider type, such as y.astype(object), if that is a label."

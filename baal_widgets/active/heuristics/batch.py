@@ -83,7 +83,7 @@ class BatchBALD(BatchHeuristic):
     def __init__(
         self,
         num_samples: int | None = None,
-        num_draw: int = 10_000,
+        num_draw: int = 1_000,
         *,
         query_size: int | None = None,
         from_logits: FromLogits = "auto",
