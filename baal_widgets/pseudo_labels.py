@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from baal_widgets.active.dataset import ActiveLearningDataset
 from baal_widgets.active.dataset.base import as_indices
 from baal_widgets.active.scores import bald
 from baal_widgets.arrays import FromLogits, as_floats, as_numpy, to_probabilities
@@ -29,24 +29,28 @@ class PseudoLabels:
     def __len__(self) -> int:
         return len(self.items)
 
+    def as_dict(self) -> dict[int, int]:
+        """The class index of each item."""
+        return dict(zip(self.items.tolist(), self.labels.tolist(), strict=True))
+
 
 def pseudo_labels(
     probabilities: Any,
     threshold: float = 0.95,
     *,
-    max_per_class: int | None = None,
+    per_class: int | None = None,
     balanced: bool = False,
-    max_epistemic: float | None = None,
+    max_bald: float | None = None,
     items: Any = None,
-    from_logits: FromLogits = False,
+    from_logits: FromLogits = "auto",
 ) -> PseudoLabels:
     """The items whose most probable class is at least `threshold` probable, with that class (Lee 2013,
     "Pseudo-Label"; the threshold is FixMatch's, Sohn et al. 2020, arXiv:2001.07685).
 
-    `probabilities` are `[item, class]` or `[item, class, draw]`, averaged over the draws. `max_per_class` keeps the
+    `probabilities` are `[item, class]` or `[item, class, draw]`, averaged over the draws. `per_class` keeps the
     surest of each class; `balanced` keeps as many of each as there are of the rarest class that comes at all.
-    `max_epistemic` takes an item only if the draws agree on it: its BALD score, in nats, must not be higher. A
-    confident but uncertain answer is wrong more often than a calibrated one would be (Rizve et al. 2021, "UPS",
+    `max_bald` takes an item only if the draws agree on it: its BALD score, in nats, must not be higher,
+    as models are less well calibrated where they are uncertain of themselves (Rizve et al. 2021, "UPS",
     arXiv:2101.06329). `items` are the items' indices in the whole dataset (default: their positions in
     `probabilities`), so `dataset.pool_to_dataset(range(len(dataset.pool)))` after a prediction on the pool. An item
     with a NaN is never chosen.
@@ -56,8 +60,8 @@ def pseudo_labels(
     ([2, 0], [1, 0], [0.99, 0.97])
     """
     if not 0 <= threshold <= 1:
-        raise ValueError(f"Expected a probability from 0 to 1 as threshold, got {threshold}.")
-    cap = None if max_per_class is None else positive("max_per_class", max_per_class)
+        raise ValueError(f"Expected a threshold between 0 and 1, a probability, got {threshold}.")
+    cap = None if per_class is None else positive("per_class", per_class)
     given = as_floats(probabilities)
     if given.ndim not in (2, 3):
         raise ValueError(
@@ -71,12 +75,12 @@ def pseudo_labels(
 
     confidence = mean.max(axis=1)  # NaN where there is a NaN, and nothing is at most NaN
     sure = confidence >= threshold
-    if max_epistemic is not None:
+    if max_bald is not None:
         if draws.ndim == 2:
             raise ValueError(
-                "max_epistemic asks whether draws agree, so it needs probabilities shaped [item, class, draw]."
+                "max_bald asks whether draws agree, so it needs draws: probabilities shaped [item, class, draw]."
             )
-        sure &= as_numpy(bald(draws)) <= max_epistemic
+        sure &= as_numpy(bald(draws)) <= max_bald
     rows = np.flatnonzero(sure)
     rows = rows[np.argsort(-confidence[rows], kind="stable")]
     labels = mean[rows].argmax(axis=1) if len(rows) else np.zeros(0, np.int64)
@@ -89,33 +93,32 @@ def pseudo_labels(
     return PseudoLabels(indices[rows].astype(np.int64), labels.astype(np.int64), confidence[rows])
 
 
-class PseudoLabelledDataset(Dataset[tuple[Any, int, float]]):
-    """What is labelled, then what is pseudo-labelled: items (input, class index, weight) to train on.
+class WithPseudoLabels(Dataset[tuple[Any, int, float]]):
+    """Items (input, class index, weight) to train on: what is labelled, then what the model is sure of.
 
-    Labels of people weigh 1. A pseudo-label weighs `weight`, or left out as much as the model was sure of it. Inputs
-    come with the training transform. Taken as things stand now; a pseudo-label of an item that is labelled by now is
-    left out.
+    `dataset` holds all items, as pairs or inputs alone; its own targets are not looked at. `labels` are those of
+    people, by item, and weigh 1; a guess at an item that has one is left out. Guesses weigh `weight`, or where that is
+    `None` as much as the model is sure of them.
     """
 
-    def __init__(self, dataset: ActiveLearningDataset, pseudo: PseudoLabels, weight: float | None = None) -> None:
+    def __init__(
+        self, dataset: Any, labels: Mapping[int, int], guesses: PseudoLabels, weight: float | None = None
+    ) -> None:
         if weight is not None and not 0 <= weight < np.inf:
             raise ValueError(f"Expected a weight from 0 on, got {weight}.")
-        self._dataset = dataset.dataset
-        weights = pseudo.confidence if weight is None else np.full(len(pseudo), float(weight))
-        self._items: list[tuple[int, int | None, float]] = [
-            (item, None, 1.0) for item in dataset.get_indices_for_active_step()
-        ]
-        for item, label, one in zip(pseudo.items.tolist(), pseudo.labels.tolist(), weights.tolist(), strict=True):
-            if not dataset.is_labelled(item):
-                self._items.append((item, label, one))
+        weights = guesses.confidence if weight is None else np.full(len(guesses), float(weight))
+        guessed = zip(guesses.items.tolist(), guesses.labels.tolist(), weights.tolist(), strict=True)
+        self._dataset = dataset
+        self._examples = [(int(item), int(label), 1.0) for item, label in labels.items()]
+        self._examples += [guess for guess in guessed if guess[0] not in labels]
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._examples)
 
     def __getitem__(self, place: int) -> tuple[Any, int, float]:
-        item, label, weight = self._items[place]
-        inputs, target = self._dataset[item][:2]
-        return inputs, int(target) if label is None else label, weight
+        item, label, weight = self._examples[place]
+        held = self._dataset[item]
+        return held[0] if isinstance(held, (tuple, list)) else held, label, weight
 
 
 def _place_in_class(labels: Ints) -> Ints:

@@ -6,7 +6,6 @@ enough to weigh that out again.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -35,16 +34,15 @@ def lure_weights(proposal_probabilities: Tensor, n_pool: int) -> Tensor:
     >>> lure_weights(np.array([1 / 2, 1 / 3]), n_pool=4).round(6).tolist()
     [0.666667, 1.0]
     """
-    q, n, m = proposal_probabilities, positive("n_pool", n_pool), len(proposal_probabilities)
-    if q.ndim != 1 or m > n:
+    q, n = proposal_probabilities, positive("n_pool", n_pool)
+    if q.ndim != 1 or not ((q > 0) & (q <= 1 + 1e-6)).all():
         raise ValueError(
-            f"Expected a probability for each of at most n_pool={n} chosen items, got shape {tuple(q.shape)}."
+            "Expected a probability above 0 and at most 1 of choosing each of the chosen items, "
+            f"got {q.tolist() if q.numel() < 10 else tuple(q.shape)}."
         )
-    if not ((q > 0) & (q <= 1 + 1e-6)).all():
-        raise ValueError(
-            "Expected probabilities above 0 and at most 1 of choosing what was chosen, got "
-            f"{q[~((q > 0) & (q <= 1 + 1e-6))].tolist()[:5]}."
-        )
+    m = len(q)
+    if m > n:
+        raise ValueError(f"Expected at most as many items as there were in the pool, {n}, got {m}.")
     if m == n:
         return torch.ones_like(q)
     left = n - torch.arange(m, device=q.device, dtype=q.dtype)  # in the pool at each choice, the chosen one included
@@ -63,31 +61,30 @@ def lure_risk(losses: A, proposal_probabilities: Any, n_pool: int) -> A:
     return _weighted_mean(losses, proposal_probabilities, n_pool)
 
 
-def sampling_probabilities(scores: Any, chosen: Any, temperature: float = 1.0) -> npt.NDArray[np.float64]:
-    """With which probability each of the `chosen` was drawn among those left, by a softmax of the scores, `[item]`.
+def sequential_proposals(shares: Any, chosen: Any) -> npt.NDArray[np.float64]:
+    """With which probability each of the `chosen` was drawn among those left, `[item]`: what `lure_weights` takes.
 
-    `chosen` are positions in `scores` `[item]` in the order drawn, without replacement. This is how `GibbsSampling`
-    draws; for other weights give their logarithms as scores, as `np.log(heuristic.distribution(predictions))` is for
-    any `StochasticHeuristic`. When scores change from round to round, ask once a round, about the pool of that round,
-    and join the answers: they are what `lure_weights` takes.
+    `shares` `[item]` say how probable each item of the pool was to be drawn first, and `chosen` are the positions in
+    the order drawn, without replacement, each in proportion to its share of what was left. A `StochasticHeuristic`
+    draws so, and `get_ranks` tells both: `ranks, shares = heuristic.get_ranks(predictions)`. When scores change from
+    round to round, ask once a round about the pool of that round, and join the answers.
 
-    >>> sampling_probabilities(np.log([0.5, 0.25, 0.25]), [0, 2]).round(6).tolist()
+    >>> sequential_proposals([0.5, 0.25, 0.25], [0, 2]).tolist()
     [0.5, 0.5]
     """
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"Expected a temperature above 0, got {temperature}.")
-    weights = as_numpy(scores).astype(np.float64) / temperature
-    if weights.ndim != 1 or np.isnan(weights).any() or np.isposinf(weights).any():
-        raise ValueError(f"Expected a score for each item, none NaN or infinite, got shape {weights.shape}.")
-    places, _ = as_indices(chosen)
-    if len(set(places)) < len(places) or any(not 0 <= place < len(weights) for place in places):
-        raise ValueError(f"Expected different positions among {len(weights)} scores as chosen, got {places[:10]}.")
-    if np.isneginf(weights[places]).any():
-        raise ValueError("An item with a score of minus infinity has no chance to be drawn, and yet it is chosen.")
-    rest = np.delete(weights, places)
-    # Summed from the end on: what is left after a near certain choice would be lost in 1 - p.
-    log_total = np.logaddexp.accumulate(np.concatenate([[_log_sum_exp(rest)], weights[places][::-1]]))[1:][::-1]
-    return np.asarray(np.exp(weights[places] - log_total))
+    weights, (places, _) = as_numpy(shares).astype(np.float64), as_indices(chosen)
+    if weights.ndim != 1 or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"Expected a share for each item, finite and from 0 on, got shape {weights.shape}.")
+    if len(set(places)) < len(places):
+        raise ValueError("Expected positions in the order drawn, each once: an item leaves the pool when it is drawn.")
+    if any(not 0 <= place < len(weights) for place in places):
+        raise IndexError(f"Expected positions among {len(weights)} shares, got {places[:10]}.")
+    drawn = weights[places]
+    if not (drawn > 0).all():
+        raise ValueError("An item with a share of 0 had no chance to be drawn, and yet it was chosen.")
+    # Summed from the end on: what a nearly certain choice leaves would be lost in 1 - p.
+    left = np.cumsum(np.append(np.delete(weights, places).sum(), drawn[::-1]))[:0:-1]
+    return np.asarray(drawn / left)
 
 
 @alike
@@ -95,10 +92,6 @@ def _weighted_mean(losses: Tensor, proposal_probabilities: Any, n_pool: int) -> 
     weights = lure_weights(as_tensor(proposal_probabilities).to(losses.device), n_pool)
     if losses.shape != weights.shape or not len(losses):
         raise ValueError(
-            f"Expected a loss for each of {len(weights)} probabilities, at least one, got shape {tuple(losses.shape)}."
+            f"Expected a loss for each of {len(weights)} asked items, at least one, got shape {tuple(losses.shape)}."
         )
     return (weights.to(losses.dtype) * losses).mean()
-
-
-def _log_sum_exp(values: npt.NDArray[np.float64]) -> float:
-    return float(np.logaddexp.reduce(values)) if len(values) else -math.inf

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor, where
 
 from baal_widgets.active.dataset.base import SplittedDataset
 from baal_widgets.arrays import alike, as_numpy, check_shape, to_probabilities
@@ -48,15 +48,14 @@ class LabellingBudgetStoppingCriterion(StoppingCriterion):
 
     def should_stop(self, metrics: Mapping[str, Any], uncertainty: Iterable[float]) -> bool:
         spent = self._active_ds.n_labelled - self._n_before
-        return self._stop_if(
-            spent >= self.labelling_budget, f"{spent} items were labelled, of a budget of {self.labelling_budget}."
-        )
+        return self._stop_if(spent >= self.labelling_budget, f"{spent} of {self.labelling_budget} labels are spent")
 
 
 class LowAverageUncertaintyStoppingCriterion(StoppingCriterion):
     """Stops when the mean uncertainty of the pool is below a threshold, in the unit of the heuristic's scores.
 
-    Scores that are not finite don't count. Where none is, nothing is known and nothing stops.
+    Scores may come in batches. Those that are not finite don't count; where none is, nothing is known and nothing
+    stops.
     """
 
     def __init__(self, active_dataset: SplittedDataset, avg_uncertainty_thresh: float) -> None:
@@ -66,13 +65,13 @@ class LowAverageUncertaintyStoppingCriterion(StoppingCriterion):
         self.avg_uncertainty_thresh = avg_uncertainty_thresh
 
     def should_stop(self, metrics: Mapping[str, Any], uncertainty: Iterable[float]) -> bool:
-        held = uncertainty if isinstance(uncertainty, (np.ndarray, torch.Tensor)) else list(uncertainty)
-        scores = as_numpy(held).astype(np.float64)
+        parts = [as_numpy(part).astype(np.float64).reshape(-1) for part in uncertainty]
+        scores = np.concatenate([np.zeros(0), *parts])
         scores = scores[np.isfinite(scores)]
         mean = float(scores.mean()) if scores.size else math.nan
         return self._stop_if(
             mean < self.avg_uncertainty_thresh,
-            f"The pool's mean uncertainty, {mean:.4g}, is below {self.avg_uncertainty_thresh:.4g}.",
+            f"the pool's mean uncertainty, {mean:.4g}, is below {self.avg_uncertainty_thresh:.4g}",
         )
 
 
@@ -103,7 +102,7 @@ class EarlyStoppingCriterion(StoppingCriterion):
 
     def should_stop(self, metrics: Mapping[str, Any], uncertainty: Iterable[float]) -> bool:
         if self.metric_name not in metrics:
-            raise KeyError(f"No metric {self.metric_name!r} in this round, only {', '.join(metrics) or 'none'}.")
+            raise ValueError(f"No metric {self.metric_name!r} in this round: there are {', '.join(metrics) or 'none'}.")
         value = float(metrics[self.metric_name])
         gain = value - self._best if self.higher_is_better else self._best - value
         if gain > self.epsilon or (math.isnan(self._best) and not math.isnan(value)):
@@ -112,7 +111,7 @@ class EarlyStoppingCriterion(StoppingCriterion):
             self._rounds_since += 1
         return self._stop_if(
             self._rounds_since >= self.patience,
-            f"{self.metric_name} has not been better than {self._best:.4g} for {self._rounds_since} rounds.",
+            f"{self.metric_name} has not got better for {self._rounds_since} rounds than {self._best:.4g}",
         )
 
 
@@ -121,8 +120,8 @@ class StabilizingPredictionsStoppingCriterion(StoppingCriterion):
     least `threshold` in each of the last `patience` rounds.
 
     Needs no labels. The stop set is to be representative and large, 2,000 items in the paper, and the same every
-    round. Bloodgood & Vijay-Shanker 2009 (arXiv:1409.5165). A model that gives all items the same class has no
-    kappa, and an item with a NaN agrees with nothing: neither stops.
+    round. Bloodgood & Vijay-Shanker 2009 (arXiv:1409.5165). A model that gives all items the same class tells
+    nothing by doing so again, and an item with a NaN agrees with nothing: neither stops.
     """
 
     def __init__(self, active_dataset: SplittedDataset, threshold: float = 0.99, patience: int = 3) -> None:
@@ -130,16 +129,16 @@ class StabilizingPredictionsStoppingCriterion(StoppingCriterion):
         if not -1 <= threshold <= 1:
             raise ValueError(f"Expected a threshold of kappa, from -1 to 1, got {threshold}.")
         self.threshold, self.patience = threshold, positive("patience", patience)
-        self.kappas: list[float] = []
-        """The agreement of each round's model with that of the round before, from the second round on."""
+        self.agreements: list[float] = []
+        """Kappa of each round's model with the one before, from the second round on; NaN where all is one class."""
         self._before: npt.NDArray[Any] | None = None
 
     def should_stop(self, metrics: Mapping[str, Any], uncertainty: Iterable[float], predictions: Any = None) -> bool:
         """Whether to stop, given predictions on the stop set, `[item, class, ..., draw]` or `[item, class]`."""
         if predictions is None:
             raise ValueError(
-                "Stabilising predictions are seen on a fixed stop set: call should_stop(metrics, uncertainty, "
-                "predictions) with predictions on the same items every round, shaped [item, class, ..., draw]."
+                "Expected the predictions of the stop set, [item, class, ..., draw], on the same items every round: "
+                "should_stop(metrics, uncertainty, predictions)."
             )
         said = as_numpy(_answers(predictions))
         if self._before is not None:
@@ -149,20 +148,21 @@ class StabilizingPredictionsStoppingCriterion(StoppingCriterion):
                     f"got {said.shape}."
                 )
             unknown = np.where(self._before < 0, -2, self._before)  # unlike the -1 of now: no agreement on nothing
-            self.kappas.append(cohen_kappa(unknown, said))
+            one_class = (said == said.flat[:1]).all() and (unknown == said).all()
+            self.agreements.append(math.nan if one_class else cohen_kappa(unknown, said))
         self._before = said
-        last = self.kappas[-self.patience :]
+        last = self.agreements[-self.patience :]
         return self._stop_if(
             len(last) == self.patience and all(kappa >= self.threshold for kappa in last),
-            f"The predictions are stable: kappa was {min(last, default=math.nan):.4g} or more, and at least "
-            f"{self.threshold:.4g}, for {self.patience} rounds.",
+            f"the predictions on the stop set are stable: kappa {min(last, default=math.nan):.3f} or more for "
+            f"{self.patience} rounds",
         )
 
 
 def cohen_kappa(one: Any, other: Any) -> float:
     """How far two lists of class indices agree beyond chance: 1 fully, 0 as by chance (Cohen 1960).
 
-    NaN where chance alone agrees fully, as when both give every item the same class, and for no items at all.
+    1 where both give every item the same class, which scikit-learn leaves undefined.
 
     >>> cohen_kappa([0, 0, 1, 1], [0, 0, 1, 0])
     0.5
@@ -173,19 +173,19 @@ def cohen_kappa(one: Any, other: Any) -> float:
     n = len(first)
     classes, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
     if len(classes) < 2:
-        return math.nan
+        return 1.0
     counts = [np.bincount(half, minlength=len(classes)) for half in (codes[:n], codes[n:])]
     observed, expected = float((first == second).mean()), float(counts[0] @ counts[1]) / n**2
     return (observed - expected) / (1 - expected)
 
 
 @alike
-def _answers(predictions: torch.Tensor) -> torch.Tensor:
+def _answers(predictions: Tensor) -> Tensor:
     """The class that the averaged prediction gives each item, `[item, ...]`; -1 where it is not a number."""
     check_shape(predictions)
     probabilities = to_probabilities(predictions)
     mean = probabilities if probabilities.ndim == 2 else probabilities.mean(dim=-1)
-    return torch.where(mean.isnan().any(dim=1), -1, mean.argmax(dim=1))
+    return where(mean.isnan().any(dim=1), -1, mean.argmax(dim=1))
 
 
 def _direction_of(name: str) -> bool:

@@ -13,7 +13,13 @@ from baal_widgets.active.active_loop import ActiveLearningLoop
 from baal_widgets.active.dataset import ActiveLearningDataset
 from baal_widgets.active.dataset.base import RandomSource
 from baal_widgets.active.heuristics import AbstractHeuristic
-from baal_widgets.active.stopping_criteria import LabellingBudgetStoppingCriterion, StoppingCriterion
+from baal_widgets.active.heuristics.heuristics import is_array
+from baal_widgets.active.stopping_criteria import (
+    LabellingBudgetStoppingCriterion,
+    StabilizingPredictionsStoppingCriterion,
+    StoppingCriterion,
+)
+from baal_widgets.arrays import as_numpy
 from baal_widgets.experiments.adapters import FrameworkAdapter
 from baal_widgets.experiments.modelwrapper import ModelWrapperAdapter
 from baal_widgets.modelwrapper import ModelWrapper
@@ -25,7 +31,8 @@ class ActiveLearningExperiment:
     `trainer` is a `ModelWrapper` or a `FrameworkAdapter` around another library. A round trains on what is labelled,
     evaluates with `iterations` draws averaged, and labels the `query_size` items that `heuristic` ranks first, out
     of `pool_size` random ones of the pool (`None`: all of it). It ends when `criterion` says so (default: when all is
-    labelled), and in any case after a round on everything. `targets` are inputs whose labels matter, for EPIG.
+    labelled), and in any case after a round on everything. `targets` are inputs whose labels matter, for EPIG;
+    `stop_set` are items on which a `StabilizingPredictionsStoppingCriterion` compares the models.
 
     `records` holds what was measured in each round so far. An experiment can be stopped at any time; `start` goes on,
     in another process after `load_state_dict` as well.
@@ -44,6 +51,7 @@ class ActiveLearningExperiment:
         *,
         random_state: RandomSource = None,
         targets: Dataset[Any] | None = None,
+        stop_set: Dataset[Any] | None = None,
     ) -> None:
         self.adapter = ModelWrapperAdapter(trainer) if isinstance(trainer, ModelWrapper) else trainer
         missing = [
@@ -55,6 +63,7 @@ class ActiveLearningExperiment:
                 f"{', '.join(missing)}."
             )
         self.al_dataset, self.eval_dataset, self.iterations = al_dataset, eval_dataset, iterations
+        self.stop_set = stop_set
         self.criterion = criterion or LabellingBudgetStoppingCriterion(al_dataset, al_dataset.n_unlabelled)
         self.loop = ActiveLearningLoop(
             al_dataset,
@@ -93,11 +102,20 @@ class ActiveLearningExperiment:
             told = {**self.adapter.train(self.al_dataset), "n_labelled": self.al_dataset.n_labelled}
             measured = self.adapter.evaluate(self.eval_dataset, average_predictions=self.iterations)
             left = self.loop.step()
-            uncertainty = self.loop.uncertainties[np.isfinite(self.loop.uncertainties)]
-            self.finished = not left or self.criterion.should_stop(measured, uncertainty)
+            self.finished = not left or self._should_stop(measured)
             record = {**told, **measured}
             self.records.append(record)
             yield record
+
+    def _should_stop(self, measured: dict[str, Any]) -> bool:
+        uncertainty = self.loop.uncertainties[np.isfinite(self.loop.uncertainties)]
+        if not isinstance(self.criterion, StabilizingPredictionsStoppingCriterion):
+            return self.criterion.should_stop(measured, uncertainty)
+        if self.stop_set is None:
+            raise ValueError("The criterion compares predictions on items that need no labels: give them as stop_set=.")
+        said = self.adapter.predict(self.stop_set, self.iterations)
+        said = said if is_array(said) else np.concatenate([as_numpy(part) for part in said])
+        return self.criterion.should_stop(measured, uncertainty, said)
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to go on later, beside the weights that the trainer began with."""

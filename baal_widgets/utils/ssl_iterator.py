@@ -72,8 +72,7 @@ class AlternateIterator:
             except StopIteration:
                 self._running[which] = None
         raise ValueError(
-            f"The {('first', 'second')[which]} loader has no batch: its dataset is empty, or smaller than a batch with "
-            "drop_last=True."
+            f"Loader {which + 1} of 2 has no batches: its dataset is empty, or with drop_last=True smaller than one."
         )
 
 
@@ -163,18 +162,27 @@ class SemiSupervisedIterator(AlternateIterator):
     def _check_batches(self) -> None:
         if not len(self.dl_1) and self.p != 0:
             raise ValueError(
-                f"There is no labelled batch: {len(self.al_dataset)} items are labelled, with {self._options}. Label "
-                "some, or make batches smaller; p=0 takes the pool alone."
+                f"There is no labelled batch among {len(self.al_dataset)} labelled items with {self._options}: label "
+                "something first, or make batches smaller. p=0 takes the pool alone."
             )
+
+
+def labelled_share(n_labelled: int, n_pool: int) -> float:
+    """The `p` with which every item is shown equally often, labelled or not.
+
+    >>> labelled_share(100, 300)
+    0.25
+    """
+    return positive("n_labelled", n_labelled) / (n_labelled + n_pool)
 
 
 def _told(batch: Any) -> tuple[Any, int]:
     if isinstance(batch, tuple) and len(batch) == 2 and batch[1] in (0, 1):
         return batch[0], batch[1]
-    raise ValueError(f"Expected a batch as SemiSupervisedIterator gives it, got {type(batch).__name__}.")
+    raise ValueError(f"Expected a batch that a SemiSupervisedIterator gave out, got {type(batch).__name__}.")
 
 
 def _probability(p: float | None) -> float | None:
     if p is not None and not 0 <= p <= 1:
-        raise ValueError(f"Expected p to be a probability from 0 to 1, or None to alternate, got {p}.")
+        raise ValueError(f"Expected p to be a probability between 0 and 1, or None to alternate, got {p}.")
     return p

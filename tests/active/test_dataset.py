@@ -752,3 +752,16 @@ def test_the_target_can_be_taken_off_the_pool(item, left):
     dataset = ActiveLearningDataset(Pair(), labelled=[True] + [False] * 3, make_unlabelled=without_target)
     assert dataset.pool[0] == left
     assert dataset[0] == item
+
+
+def test_pool_specifics_see_through_a_wrapper_that_forwards_attributes():
+    class Forwarding(Holding):
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return getattr(self.dataset, name)
+
+    inner = Transformed()
+    dataset = ActiveLearningDataset(Forwarding(inner), pool_specifics={"transform": lambda x: -x})
+    assert dataset.pool[1][0] == -1
+    assert inner[1][0] == 101

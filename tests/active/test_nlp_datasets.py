@@ -28,7 +28,7 @@ class Tokenizer:
                  return_tensors, truncation):  # fmt: skip
         assert (padding, return_tensors, truncation) == ("max_length", "pt", True)
         self.calls += 1
-        ids = [len(word) for word in text.split()][:max_length]
+        ids = [len(word) for word in text[0].split()][:max_length]
         rest = [0] * (max_length - len(ids))
         return {
             "input_ids": torch.tensor([ids + rest]),
@@ -93,5 +93,5 @@ def test_classes_are_indices_texts_or_names():
 def test_columns_may_have_other_names():
     data = make_data().rename_columns({"sentence": "text", "label": "stars"})
     assert HuggingFaceDatasets(data, target_key="stars", input_key="text")[0]["inputs"] == TEXTS[0]
-    with pytest.raises(ValueError, match="No column 'label': the dataset has text, stars"):
+    with pytest.raises(ValueError, match="No column 'sentence': the dataset has text, stars"):
         HuggingFaceDatasets(data)

@@ -20,7 +20,10 @@ from baal_widgets.active.heuristics import (
     Random,
     TypiClust,
 )
-from baal_widgets.active.stopping_criteria import LabellingBudgetStoppingCriterion
+from baal_widgets.active.stopping_criteria import (
+    LabellingBudgetStoppingCriterion,
+    StabilizingPredictionsStoppingCriterion,
+)
 from baal_widgets.experiments import ActiveLearningExperiment, FrameworkAdapter, ModelWrapperAdapter
 
 N, D, C = 40, 4, 3
@@ -157,3 +160,13 @@ def test_another_library_may_train():
     assert trainer.seen == ["reset"] * 4
     with pytest.raises(TypeError, match="has no reset_weights, evaluate, predict"):
         make_experiment(wrapper=nn.Linear(1, 1))
+
+
+def test_models_that_settle_end_it():
+    dataset = make_dataset()
+    criterion = StabilizingPredictionsStoppingCriterion(dataset, threshold=-1, patience=2)
+    experiment = make_experiment(dataset=dataset, criterion=criterion, query_size=4, stop_set=make_data(30, 3))
+    assert len(experiment.start(verbose=False)) == 3
+    assert "stable" in criterion.reason
+    with pytest.raises(ValueError, match="stop_set="):
+        make_experiment(criterion=StabilizingPredictionsStoppingCriterion(make_dataset())).start(verbose=False)

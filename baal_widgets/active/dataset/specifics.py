@@ -27,7 +27,8 @@ def with_attribute(dataset: Dataset[Any], name: str, value: Any) -> Dataset[Any]
 
 def _view(dataset: Dataset[Any], name: str, value: Any, seen: list[str]) -> Dataset[Any] | None:
     seen.append(type(dataset).__name__)
-    if hasattr(dataset, name):
+    # not `hasattr`: a wrapper that forwards what it has not got would be set, and the dataset within not see it
+    if name in getattr(dataset, "__dict__", {}) or hasattr(type(dataset), name):
         view = copy.copy(dataset)
         setattr(view, name, value)
         return view
@@ -36,7 +37,7 @@ def _view(dataset: Dataset[Any], name: str, value: Any, seen: list[str]) -> Data
         if all(member is None for member in members):
             return None
         joined = copy.copy(dataset)
-        joined.datasets = [new or old for new, old in zip(members, dataset.datasets, strict=True)]
+        joined.datasets = [old if new is None else new for new, old in zip(members, dataset.datasets, strict=True)]
         return joined
     inner: Any = getattr(dataset, "dataset", None)
     if not (hasattr(inner, "__getitem__") and hasattr(inner, "__len__")):
