@@ -20,7 +20,14 @@ from baal_widgets.bayesian.common import BayesianModule, draws_once, redraw, sam
 from baal_widgets.bayesian.dropout import unpatch_module
 from baal_widgets.devices import Fitting, device_for, parts_of
 from baal_widgets.metric_mixin import MetricMixin
-from baal_widgets.utils.structures import as_arrays, batch_size_of, inputs_of, map_structure, to_device
+from baal_widgets.utils.structures import (
+    as_arrays,
+    batch_size_of,
+    inputs_and_targets,
+    inputs_of,
+    map_structure,
+    to_device,
+)
 
 Criterion = Callable[[Any, Any], Tensor]
 Optimizer = torch.optim.Optimizer
@@ -420,7 +427,8 @@ class ModelWrapper(MetricMixin):
         redraw(self.model)
         self._reset_metrics("test")
         total, n = 0.0, 0
-        for data, target in self._loader(dataset, told, shuffle=False):
+        for batch in self._loader(dataset, told, shuffle=False):
+            data, target = inputs_and_targets(batch)
             loss = self._test_batch(data, target, told.use_cuda, average_predictions)
             size = batch_size_of(data)
             total, n = total + float(loss) * size, n + size
@@ -434,7 +442,8 @@ class ModelWrapper(MetricMixin):
         optimizer = told.optimizer or self._default_optimizer()
         for _ in range(told.epoch):
             self.train()
-            for data, target in self._loader(dataset, told, shuffle=True):
+            for batch in self._loader(dataset, told, shuffle=True):
+                data, target = inputs_and_targets(batch)
                 yield float(self.train_on_batch(data, target, optimizer, told.use_cuda, told.regularizer))
 
     def _predictions(

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from baal_widgets.active.dataset import ActiveLearningDataset
 from baal_widgets.active.file_dataset import FileDataset
 from baal_widgets.images import find_images, open_image, to_image
+from baal_widgets.utils.structures import TARGETS, inputs_of
 
 MODEL_SIDE = 64  # pixels a side, for the model over a folder of images
 DECODED_KEPT = 5_000  # images of that size kept decoded: at most 250 MB
@@ -136,13 +137,15 @@ def _given_targets(dataset: ActiveLearningDataset) -> dict[int, int]:
 
 
 def input_of(item: Any) -> Any:
-    """The input of a dataset's item, which is a pair with its target or the input alone."""
-    return item[0] if isinstance(item, (tuple, list)) else item
+    """The input of a dataset's item, which is a pair with its target, a dict with it, or the input alone."""
+    return inputs_of(item)
 
 
 def target_of(item: Any) -> Any:
     if isinstance(item, (tuple, list)) and len(item) > 1:
         return item[1]
+    if isinstance(item, Mapping) and any(name in item for name in TARGETS):
+        return next(item[name] for name in TARGETS if name in item)
     raise ValueError(f"Expected items (input, target), got {type(item).__name__} without a target.")
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce, evaluating
 from baal_widgets.bayesian.features import FeatureHead
 from baal_widgets.devices import device_of
-from baal_widgets.utils.structures import to_device
+from baal_widgets.utils.structures import inputs_and_targets, to_device
 
 Likelihood: TypeAlias = Literal["classification", "regression"]
 
@@ -70,7 +70,8 @@ class HeadPosterior(DrawsOnce, BayesianModule):
         with torch.no_grad(), evaluating(model):
             # a loader without a generator takes its seed from the global one
             own = torch.Generator()
-            for data, target in DataLoader(dataset, batch_size=batch_size, collate_fn=collate_fn, generator=own):
+            loader = DataLoader(dataset, batch_size=batch_size, collate_fn=collate_fn, generator=own)
+            for data, target in map(inputs_and_targets, loader):
                 data = to_device(data, device)
                 split = split or FeatureHead.of(model, data)
                 features.append(split.features(data))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from baal_widgets.bayesian.batchnorm import as_it_is, batch_norms, normalised_by
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
 from baal_widgets.devices import device_of
-from baal_widgets.utils.structures import inputs_of, to_device
+from baal_widgets.utils.structures import inputs_and_targets, inputs_of, to_device
 
 
 class SWAGModule(DrawsOnce, BayesianModule):
@@ -147,7 +147,7 @@ class SWAGModule(DrawsOnce, BayesianModule):
         optimizer = torch.optim.SGD(weights, self.lr, self.momentum, weight_decay=self.weight_decay)
         every, step, device = self.steps_between or len(loader), 0, device_of(walker)
         while True:
-            for data, target in loader:
+            for data, target in map(inputs_and_targets, loader):
                 optimizer.zero_grad()
                 loss = criterion(walker(to_device(data, device)), to_device(target, device))
                 if not loss.isfinite():

@@ -36,9 +36,33 @@ def as_arrays(draws: Any, dtype: Any) -> Any:
     return [as_arrays(one, dtype) for one in values if one is not None]
 
 
+TARGETS = ("label", "labels", "target", "targets")
+"""What the target is called in an item that is a dict."""
+
+
 def inputs_of(batch: Any) -> Any:
-    """The inputs of a batch that may be a pair with targets. A list of several inputs and a target is such a pair."""
+    """The inputs of a batch that may be a pair with targets, or a dict with them; inputs alone come back.
+
+    A list of several inputs and a target is such a pair.
+    """
+    if isinstance(batch, Mapping):
+        return {name: value for name, value in batch.items() if name not in TARGETS}
     return batch[0] if isinstance(batch, (list, tuple)) else batch
+
+
+def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
+    """A batch to train on: a pair, or a dict that holds the target under one of the usual names."""
+    if isinstance(batch, Mapping) and len(found := [name for name in TARGETS if name in batch]) == 1:
+        return inputs_of(batch), batch[found[0]]
+    if isinstance(batch, (list, tuple)) and len(batch) == 2:
+        return batch[0], batch[1]
+    came = f"the keys {list(batch)}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
+    if isinstance(batch, (list, tuple)):
+        came += f" of {len(batch)}"
+    raise ValueError(
+        f"Expected batches (inputs, targets), or dicts with one of {', '.join(TARGETS)}, got {came}. For others pass a "
+        "collate_fn that makes such pairs; several inputs go in a list or dict, several targets too."
+    )
 
 
 def batch_size_of(data: Any) -> int:

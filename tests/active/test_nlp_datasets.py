@@ -1,9 +1,12 @@
 import datasets
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
+from baal_widgets import ActiveLearningLoop, MCDropoutModule, ModelWrapper
 from baal_widgets.active.dataset.nlp_datasets import UNLABELLED, HuggingFaceDatasets, active_huggingface_dataset
+from baal_widgets.active.heuristics import BALD
 
 TEXTS = ["good film", "bad film", "fine", "awful long film indeed", "meh"]
 
@@ -95,3 +98,36 @@ def test_columns_may_have_other_names():
     assert HuggingFaceDatasets(data, target_key="stars", input_key="text")[0]["inputs"] == TEXTS[0]
     with pytest.raises(ValueError, match="No column 'sentence': the dataset has text, stars"):
         HuggingFaceDatasets(data)
+
+
+class Classifier(nn.Module):
+    """Takes a batch as a dict, as Transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(10, 8), nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 2))
+
+    def forward(self, batch):
+        assert "label" not in batch  # a model that is asked is not told
+        kept = batch["attention_mask"][..., None]
+        return self.head((self.embedding(batch["input_ids"]) * kept).sum(1) / kept.sum(1))
+
+
+def test_a_wrapper_trains_tests_and_predicts_on_dicts():
+    dataset = active_huggingface_dataset(
+        make_data(labels=[1, 0, 1, 0, -1]), Tokenizer(), max_seq_len=4, labelled=[True] * 4 + [False]
+    )
+    wrapper = ModelWrapper(MCDropoutModule(Classifier()), nn.CrossEntropyLoss(), device="cpu")
+    assert len(wrapper.train_on_dataset(dataset, batch_size=2, epoch=2)) == 2
+    assert wrapper.test_on_dataset(dataset, average_predictions=3) > 0
+    assert wrapper.predict_on_dataset(dataset.pool, iterations=5).shape == (1, 2, 5)
+    assert wrapper.features_on_dataset(dataset.pool).shape == (1, 8)
+    loop = ActiveLearningLoop(dataset, wrapper.predict_on_dataset, BALD(), iterations=3)
+    assert loop.query().tolist() == [0]
+
+
+def test_a_batch_without_a_target_says_what_was_expected():
+    wrapper = ModelWrapper(Classifier(), nn.CrossEntropyLoss(), device="cpu")
+    for wrong in ([{"input_ids": torch.zeros(2)}], [(1.0, 2.0, 3.0)]):
+        with pytest.raises(ValueError, match="Expected batches"):
+            wrapper.train_on_dataset(wrong)

@@ -13,6 +13,7 @@ from baal_widgets.active.dataset.base import RandomSource
 from baal_widgets.active.dataset.labelling import LabellingDataset, from_end, same
 from baal_widgets.active.dataset.specifics import with_attribute
 from baal_widgets.checks import positive
+from baal_widgets.utils.structures import inputs_of
 
 
 def identity(item: Any) -> Any:
@@ -26,7 +27,7 @@ def without_target(item: Any) -> Any:
     ('image', {'inputs': 'text'})
     """
     if isinstance(item, Mapping):
-        return {name: value for name, value in item.items() if name not in ("label", "labels", "target", "targets")}
+        return inputs_of(item)
     if isinstance(item, (tuple, list)):
         return item[0] if len(item) <= 2 else type(item)(item[:-1])
     return item
