@@ -19,7 +19,7 @@ from baal_widgets.arrays import as_numpy
 from baal_widgets.bayesian.common import BayesianModule, draws_once, redraw, sample, share_structure
 from baal_widgets.bayesian.dropout import unpatch_module
 from baal_widgets.devices import Fitting, device_for, parts_of
-from baal_widgets.metric_mixin import MetricMixin
+from baal_widgets.metrics.mixin import MetricMixin
 from baal_widgets.utils.structures import (
     as_arrays,
     batch_size_of,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baal_widgets.active.batches import (
+from baal_widgets.active.picks import (
     Picks,
     Seed,
     as_picks,

@@ -10,6 +10,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from baal_widgets.images import open_image
+from baal_widgets.utils.transforms import applied
 
 UNLABELLED = -1
 
@@ -23,8 +24,9 @@ class FileDataset(Dataset[tuple[Any, Any]]):
     """Items (image, label) from a list of files; -1 is the label of what is not labelled.
 
     `transform` is applied to the image, `target_transform` to the label, `image_load_fn(path)` reads the file
-    (default: RGB by Pillow). Random transforms draw from wherever they draw from: reading an item seeds nothing.
-    `seed` is accepted for scripts written for Baal and has no effect; seed the transforms themselves.
+    (default: RGB by Pillow). One derived from `BaaLTransform` is told what it asks for: the `image_shape` that the
+    loaded image has in `size`, or `idx`. Random transforms draw from wherever they draw from: reading an item seeds
+    nothing. `seed` is accepted for scripts written for Baal and has no effect; seed the transforms themselves.
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class FileDataset(Dataset[tuple[Any, Any]]):
 
     def __getitem__(self, item: int) -> tuple[Any, Any]:
         image, label = self.image_load_fn(self.files[item]), self.lbls[item]
-        if self.transform is not None:
-            image = self.transform(image)
+        told = {"image_shape": getattr(image, "size", None), "idx": item}
         if self.target_transform is not None:
-            label = self.target_transform(label)
+            label = applied(self.target_transform, label, **told)
+        if self.transform is not None:
+            image = applied(self.transform, image, **told)
         return image, label
 
     def label(self, idx: int, lbl: Any) -> None:

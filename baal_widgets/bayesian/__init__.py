@@ -6,8 +6,8 @@ Deep ensembles, `EnsembleModule`, are in `baal_widgets.ensemble`, with Baal's `E
 from baal_widgets.bayesian.batchnorm import MCBatchNormModule
 from baal_widgets.bayesian.caching_utils import MCCachingModule
 from baal_widgets.bayesian.common import BayesianModule
-from baal_widgets.bayesian.consistent_dropout import MCConsistentDropoutModule
-from baal_widgets.bayesian.dropout import MCDropoutModule
+from baal_widgets.bayesian.consistent_dropout import ConsistentDropout, MCConsistentDropoutModule
+from baal_widgets.bayesian.dropout import Dropout, MCDropoutModule
 from baal_widgets.bayesian.gaussian_process import GaussianProcessModule
 from baal_widgets.bayesian.laplace import LaplaceModule
 from baal_widgets.bayesian.swag import SWAGModule
@@ -16,6 +16,8 @@ from baal_widgets.bayesian.weight_drop import MCDropoutConnectModule
 
 __all__ = [
     "BayesianModule",
+    "ConsistentDropout",
+    "Dropout",
     "GaussianProcessModule",
     "LaplaceModule",
     "MCBatchNormModule",

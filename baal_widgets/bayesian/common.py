@@ -229,6 +229,25 @@ def _fresh_seed() -> int:
     return int(torch.randint(2**62, ()).item())
 
 
+def replace_layers_in_module(
+    module: nn.Module, mapping_fn: Callable[..., nn.Module | None], *args: Any, **kwargs: Any
+) -> bool:
+    """Put other layers in a model's place of those that `mapping_fn(layer, *args, **kwargs)` gives any for, in place.
+
+    Whether any was replaced. The model itself is not asked about. The layers of a new layer are left alone.
+    """
+    changed = False
+    for name, child in list(module.named_children()):
+        new = mapping_fn(child, *args, **kwargs)
+        if new is not None:
+            new.train(child.training)
+            setattr(module, name, new)
+            changed = True
+        else:
+            changed |= replace_layers_in_module(child, mapping_fn, *args, **kwargs)
+    return changed
+
+
 def share_structure(module: nn.Module) -> nn.Module:
     """A copy of a model's modules that holds the very same parameters and buffers. Costs no tensor memory.
 

@@ -162,3 +162,12 @@ def test_a_heuristic_is_given_what_it_takes_and_nothing_else_is_made(features):
     assert known(CoreSet()) == ([(6, 2), (2, 2)], ["features 6", "features 2"])
     with pytest.raises(ValueError, match="get_features=wrapper.features_on_dataset"):
         known(CoreSet(), None)
+
+
+def test_baals_deeper_path_leads_to_the_same_classes():
+    from baal_widgets.active.heuristics import heuristics as deeper
+
+    assert deeper.BatchBALD is BatchBALD
+    assert deeper.EPIG is EPIG
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        deeper.Nothing  # noqa: B018

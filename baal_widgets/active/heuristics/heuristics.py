@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -290,3 +291,10 @@ def _several_outputs(predictions: Any) -> TypeError:
         f"{type(predictions).__name__}. For a model with several outputs rank one of them, as in "
         "heuristic(predictions[0]); for a list of batches pass an iterator: iter(batches)."
     )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("BatchBALD", "CombineHeuristics", "EPIG"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Baal has them here too, and they are built upon what is here
+    return getattr(importlib.import_module("baal_widgets.active.heuristics"), name)
