@@ -102,7 +102,7 @@ class Learner:
             }
             if self.test_set is not None:
                 told |= self._test(self.test_set, job)
-            items, scores = self._rank(candidates, targets, job)
+            items, scores = self._rank(candidates, targets, round_, job)
         told["uncertainty"] = _mean(scores)
         told["seconds"] = round(time.perf_counter() - began, 2)
         return Lesson(told, items, scores)
@@ -175,10 +175,10 @@ class Learner:
         """The candidates ranked by the model as it came; `None` where the heuristic needs a trained one."""
         if "features" not in self.heuristic.takes[:1]:
             return None
-        return self._rank(candidates, labelled, Job(lambda _: None))
+        return self._rank(candidates, labelled, 0, Job(lambda _: None))
 
     def _rank(
-        self, candidates: Sequence[int], labelled: Collection[int], job: Job[Any]
+        self, candidates: Sequence[int], labelled: Collection[int], round_: int, job: Job[Any]
     ) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
         if not candidates:
             return (), ()
@@ -190,7 +190,10 @@ class Learner:
             labelled=self.source.inputs(sorted(labelled)),
             targets=self._targets(candidates),
         )
-        ranks, scores = self.heuristic.ranking(*known)
+        heuristic = copy.copy(self.heuristic)
+        # what it draws depends on the round alone, so that a session opened again goes on as it would have
+        heuristic.rng = np.random.default_rng([self.seed, round_])
+        ranks, scores = heuristic.ranking(*known)
         return tuple(int(candidates[i]) for i in ranks), tuple(_finite(scores[i]) for i in ranks)
 
     def _targets(self, candidates: Sequence[int]) -> Dataset[Any]:

@@ -388,11 +388,12 @@ def test_every_heuristic_ranks_the_pool(heuristic):
 # Opening again
 
 
-def test_a_run_that_is_resumed_is_the_run_that_was_not_interrupted(tmp_path):
-    whole = make_session(tmp_path / "whole.db")
-    whole.simulate(ORACLE, rounds=4)
-    for _ in range(4):
-        with make_session(tmp_path / "parts.db", model=make_model()) as part:
+@pytest.mark.parametrize("heuristic", ["bald", "power_bald", "random", "typiclust"])
+def test_a_run_that_is_resumed_is_the_run_that_was_not_interrupted(heuristic, tmp_path):
+    whole = make_session(tmp_path / "whole.db", heuristic=heuristic)
+    whole.simulate(ORACLE, rounds=3)
+    for _ in range(3):
+        with make_session(tmp_path / "parts.db", model=make_model(), heuristic=heuristic) as part:
             part.simulate(ORACLE, rounds=1)
     with LabellingSession.open(tmp_path / "parts.db", POOL, make_model()) as parts:
         assert parts.labels == whole.labels
