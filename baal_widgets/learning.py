@@ -197,7 +197,9 @@ class Learner:
         return tuple(int(candidates[i]) for i in ranks), tuple(_finite(scores[i]) for i in ranks)
 
     def _targets(self, candidates: Sequence[int]) -> Dataset[Any]:
-        """The inputs whose labels matter: those given, or some of the candidates."""
+        """The inputs whose labels matter: those given, or some of the candidates; none where nobody asks."""
+        if "target_predictions" not in self.heuristic.takes:
+            return self.source.inputs(())
         if self.targets is not None:
             return Inputs(self.targets)
         rng = np.random.default_rng([self.seed, len(candidates)])

@@ -93,8 +93,8 @@ def main(path, kills, seed):
             finally:
                 os._exit(1)
         os.close(writer)
-        # some die while they open the journal, most while they label
-        wait = rng.uniform(0, 0.3) if number % 10 == 0 else rng.uniform(0, 0.08)
+        # some die while they open the journal, most while they label, some after a lesson or two
+        wait = rng.uniform(0, {0: 0.3, 5: 1.0}.get(number % 10, 0.08))
         heard, deadline = b"", None if number % 10 else time.monotonic() + wait
         while deadline is None or time.monotonic() < deadline:
             left = 60 if deadline is None else max(0, deadline - time.monotonic())
