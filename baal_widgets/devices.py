@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -67,6 +67,10 @@ class Fitting:
                 stacklevel=2,
             )
 
+    def each(self, work: Callable[[Any], T], data: Any) -> list[T]:
+        """`work(part)` for the parts of a batch that fit: one where the batch itself does."""
+        return self.run(lambda most: [work(part) for part in parts_of(data, most)], batch_size_of(data))
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, the CPU among them, had no room; torch has a type of its own for CUDA alone."""
@@ -78,10 +82,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def parts_of(data: Any, size: int) -> Iterator[Any]:
-    """A batch in parts of at most `size` items; itself where it is no larger."""
+    """A batch in equal parts, but for one item, of at most `size`; itself where it is no larger.
+
+    A tensor without axes is in each of them.
+    """
     n = batch_size_of(data)
     if n <= size:
         yield data
         return
-    for first in range(0, n, size):
-        yield map_structure(lambda one, first=first: one[first : first + size], data)
+    parts = -(-n // size)
+    ends = [-(-n * part // parts) for part in range(parts + 1)]
+    for first, end in pairwise(ends):
+        yield map_structure(lambda one, first=first, end=end: one[first:end] if one.ndim else one, data)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import default_collate
 
@@ -32,6 +36,9 @@ from baal_widgets.utils.structures import (
 Criterion = Callable[[Any, Any], Tensor]
 Optimizer = torch.optim.Optimizer
 ITERATIONS = 20
+Settings = list[dict[str, Any]]
+# No parameter's name ends in a dot, so that no model's state has this key.
+POSTERIOR = "posterior."
 
 
 @dataclass
@@ -58,7 +65,8 @@ class ModelWrapper(MetricMixin):
     logits as a rule, shaped `[item, class, ..., draw]`; draws differ when the model is stochastic, as any
     `BayesianModule` is: `MCDropoutModule`, `EnsembleModule`, `LaplaceModule`... What such a model fits after training
     is fitted at the end of `train_on_dataset`. `device` is CUDA, else MPS, else the CPU. A batch that does not fit in
-    memory is halved until it does, and that size is kept.
+    memory is halved until it does, and that size is kept; in training a criterion that is a function is then taken
+    for a mean over items, as is one without a `reduction`.
     """
 
     def __init__(
@@ -154,9 +162,12 @@ class ModelWrapper(MetricMixin):
             )
         device = self._place(cuda)
         data, target = to_device(data, device), to_device(target, device)
-        output, loss = self._fits_to_train.run(
-            lambda most: self._gradients(data, target, optimizer, most), batch_size_of(data)
-        )
+
+        def attempt(most: int) -> tuple[Any, Tensor]:
+            with statistics_kept_on_error(self.model):
+                return self._gradients(data, target, optimizer, most)
+
+        output, loss = self._fits_to_train.run(attempt, batch_size_of(data))
         added = [(regularizer or self.args.regularizer or _nothing)()]
         if isinstance(self.model, BayesianModule):
             added.append(self.model.penalty(max(self._dataset_size, batch_size_of(data))))
@@ -213,7 +224,8 @@ class ModelWrapper(MetricMixin):
         1.x: `(train, test, optimizer, batch_size, epoch, use_cuda, workers, collate_fn, regularizer,
         return_best_weights, patience, min_epoch_for_es, skip_epochs)`; 2.x: `(train, test, return_best_weights, ...)`.
         The history, a list of metric dicts; with `return_best_weights` a pair of it and the weights of the least test
-        loss. `patience` stops after that many tests without a better one, not before `min_epoch_for_es` epochs.
+        loss, for `load_state_dict`, with what the model had fitted to them. `patience` stops after that many tests
+        without a better one, not before `min_epoch_for_es` epochs.
         """
         second = ["return_best_weights", "patience", "min_epoch_for_es", "skip_epochs"]
         first = ["optimizer", "batch_size", "epoch", "use_cuda", "workers", "collate_fn", "regularizer", *second]
@@ -224,7 +236,7 @@ class ModelWrapper(MetricMixin):
         told = self._told(**named)
         # one optimizer for all epochs: a new one would forget its momentum
         told = replace(told, optimizer=told.optimizer or self._default_optimizer())
-        begin = copy.deepcopy(told.optimizer.state_dict()) if told.optimizer is not None else None
+        begin = settings_of(told.optimizer)
         history: list[dict[str, Any]] = []
         best, worse = float("inf"), 0
         best_weights: dict[str, Any] | None = None
@@ -285,11 +297,25 @@ class ModelWrapper(MetricMixin):
         from baal_widgets.bayesian.features import features_of
 
         device = self._place(told.use_cuda)
-        model, parts = deterministic(self.model), []
+        model, parts = deterministic(self.model), list[npt.NDArray[Any]]()
         with torch.no_grad():
             for batch in self._loader(dataset, told, shuffle=False):
-                parts.append(as_numpy(features_of(model, to_device(inputs_of(batch), device))))
+                data = to_device(inputs_of(batch), device)
+                parts += map(as_numpy, self._fits_to_predict.each(partial(features_of, model), data))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+    def fitting(self, batch_size: int) -> int:
+        """A batch size, or how many items have been found to fit in memory in training, if that is less."""
+        return min(batch_size, self._fits_to_train.rows or batch_size)
+
+    def twin(self) -> Self:
+        """A wrapper of a copy of the model, with metrics of its own: what becomes of one is not seen in the other."""
+        twin = copy.copy(self)
+        own = copy.deepcopy((self.model, self.metrics, self.active_learning_metrics))
+        twin.model, twin.metrics, twin.active_learning_metrics = own
+        twin.args = replace(self.args)
+        twin._fits_to_train, twin._fits_to_predict = Fitting(), Fitting()
+        return twin
 
     # The model
 
@@ -297,10 +323,18 @@ class ModelWrapper(MetricMixin):
         return self.model.parameters()
 
     def state_dict(self) -> dict[str, Any]:
-        return self.model.state_dict()
+        """The model's, and under one more key what it has fitted after training, if it is of the kind that does."""
+        state = self.model.state_dict()
+        if isinstance(self.model, BayesianModule) and self.model.fitted:
+            state[POSTERIOR] = self.model.fitted_state()
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
-        self.model.load_state_dict(state_dict, strict=strict)
+        """Load the model's weights, and what it had fitted where the state has that; a plain model's leaves it."""
+        weights = {name: value for name, value in state_dict.items() if name != POSTERIOR}
+        self.model.load_state_dict(weights, strict=strict)
+        if POSTERIOR in state_dict and isinstance(self.model, BayesianModule):
+            self.model.load_fitted_state(state_dict[POSTERIOR])
 
     def train(self) -> None:
         """Switch the model to training mode."""
@@ -351,19 +385,22 @@ class ModelWrapper(MetricMixin):
         return None if use_cuda is None else device_for(use_cuda).type == "cuda"
 
     def _gradients(self, data: Any, target: Any, optimizer: Optimizer, most: int) -> tuple[Any, Tensor]:
-        """The output and the mean loss, with the gradients in place, at most so many items at once."""
+        """The output and the loss, with the gradients in place, at most so many items at once."""
         optimizer.zero_grad()
-        n, losses, outputs = batch_size_of(data), [], []
-        for part, wanted in zip(parts_of(data, most), parts_of(target, most), strict=True):
+        losses, outputs = [], []
+        targets = list(parts_of(target, most))
+        shares = shares_of(self.criterion, targets)
+        for part, wanted, share in zip(parts_of(data, most), targets, shares, strict=True):
             output = self.model(part)
-            loss = self._loss(output, wanted)
-            if getattr(self.criterion, "reduction", "mean") == "mean":
-                loss = loss * (batch_size_of(part) / n)
-            loss.backward()  # type: ignore[no-untyped-call]
             outputs.append(map_structure(Tensor.detach, output))
+            if share == 0:  # nothing in it is labelled, and its mean is not a number
+                continue
+            loss = self._loss(output, wanted)
+            if share != 1:
+                loss = loss * share
+            loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-        whole = outputs[0] if len(outputs) == 1 else map_structure(lambda *each: torch.cat(each), *outputs)
-        return whole, torch.stack(losses).sum(dim=0)
+        return joined_items(outputs, axes=1), torch.stack(losses).sum(dim=0)
 
     def _draws(self, data: Any, iterations: int, cuda: bool | None) -> Any:
         if iterations < 1:
@@ -389,29 +426,48 @@ class ModelWrapper(MetricMixin):
             joined([sample(self.model, part, share, replicate=together > 1) for share in shares], dim=-1)
             for part in parts_of(data, items)
         ]
-        return joined(rows, dim=0)
+        return joined_items(rows, axes=2)
 
-    def _fit(self, dataset: Dataset[Any], told: TrainingArgs, begin: Mapping[str, Any] | None) -> None:
-        """What the model fits after training; `begin` is the state that the optimizer had before."""
-        if isinstance(self.model, BayesianModule):
+    def _fit(self, dataset: Dataset[Any], told: TrainingArgs, begin: Settings) -> None:
+        """What the model fits after training; `begin` are the settings that the optimizer had before.
+
+        Optimizer and metrics are those of the training, and come back as they were.
+        """
+        if not isinstance(self.model, BayesianModule):
+            return
+        optimizer, measured = told.optimizer, self.metrics
+        held: dict[str, Any] | None = None
+
+        def train() -> None:
+            nonlocal held
+            if held is None and optimizer is not None:
+                held = copy.deepcopy(optimizer.state_dict())
+            self._train_anew(dataset, told, begin)
+
+        self.metrics = {}
+        try:
             self.model.fit(
                 dataset,
                 criterion=self.criterion,
-                batch_size=told.batch_size,
+                batch_size=self.fitting(told.batch_size),
                 collate_fn=told.collate_fn,
-                train=lambda: self._train_anew(dataset, told, begin),
+                train=train,
             )
+        finally:
+            self.metrics = measured
+            if held is not None and optimizer is not None:
+                optimizer.load_state_dict(held)
 
-    def _train_anew(self, dataset: Dataset[Any], told: TrainingArgs, begin: Mapping[str, Any] | None) -> None:
+    def _train_anew(self, dataset: Dataset[Any], told: TrainingArgs, begin: Settings) -> None:
         self.reset_all()
-        if told.optimizer is not None and begin is not None:
-            told.optimizer.load_state_dict(dict(begin))
+        if told.optimizer is not None:
+            told.optimizer.load_state_dict({"state": {}, "param_groups": copy.deepcopy(begin)})
         for _ in self._steps(dataset, told):
             pass
 
     def _train(self, dataset: Dataset[Any], told: TrainingArgs, fit: bool = True) -> list[float]:
         told = replace(told, optimizer=told.optimizer or self._default_optimizer())
-        begin = copy.deepcopy(told.optimizer.state_dict()) if told.optimizer is not None else None
+        begin = settings_of(told.optimizer)
         history = []
         for _ in range(told.epoch):
             self._reset_metrics("train")
@@ -506,6 +562,53 @@ def deterministic(model: nn.Module) -> nn.Module:
 
 def joined(parts: Sequence[Any], dim: int) -> Any:
     return parts[0] if len(parts) == 1 else map_structure(lambda *each: torch.cat(each, dim=dim), *parts)
+
+
+def joined_items(parts: Sequence[Any], axes: int) -> Any:
+    """Outputs for parts of a batch as one; those of fewer axes are of the whole batch, and averaged."""
+    if len(parts) == 1:
+        return parts[0]
+    return map_structure(
+        lambda *each: torch.cat(each) if each[0].ndim >= axes else torch.stack(each).float().mean(dim=0), *parts
+    )
+
+
+def shares_of(criterion: Criterion | None, targets: Sequence[Any]) -> list[float]:
+    """What the losses of a batch's parts are to be multiplied by for their sum to be the loss of the batch."""
+    if len(targets) == 1 or getattr(criterion, "reduction", "mean") == "sum":
+        return [1.0] * len(targets)
+    amounts = [_amount(criterion, target) for target in targets]
+    whole = sum(amounts)
+    return [amount / whole if whole else 1 / len(amounts) for amount in amounts]
+
+
+def _amount(criterion: Criterion | None, target: Any) -> float:
+    """What a criterion's mean divides its sum by: the number of items, or for class indices their classes' weights."""
+    by_class = isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)) or criterion in (F.cross_entropy, F.nll_loss)
+    if not by_class or target.is_floating_point():
+        return batch_size_of(target)
+    weight: Tensor | None = getattr(criterion, "weight", None)
+    counted = target[target != getattr(criterion, "ignore_index", -100)]
+    return float(counted.numel() if weight is None else weight.to(counted.device)[counted].sum())
+
+
+@contextmanager
+def statistics_kept_on_error(model: nn.Module) -> Iterator[None]:
+    """A pass in the block that fails leaves the running statistics of normalisation as they were."""
+    layers = [layer for layer in model.modules() if isinstance(layer, _NormBase)]
+    held = [(one, one.detach().clone()) for layer in layers for one in layer.buffers() if not is_lazy(one)]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for one, before in held:
+                one.copy_(before)
+        raise
+
+
+def settings_of(optimizer: Optimizer | None) -> Settings:
+    """An optimizer's parameter groups, without what it remembers of earlier steps."""
+    return copy.deepcopy(optimizer.state_dict()["param_groups"]) if optimizer is not None else []
 
 
 def _nothing() -> None:

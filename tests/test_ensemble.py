@@ -392,6 +392,59 @@ def test_a_wrapper_fits_the_members_after_training():
     assert got.std(-1).min() > 0
 
 
+OPTIMIZERS = {
+    "SGD": lambda model: torch.optim.SGD(model.parameters(), 0.1, momentum=0.9),
+    "Adam": lambda model: torch.optim.Adam(model.parameters(), 0.01),
+}
+
+
+def remembered(optimizer):
+    """What an optimizer knows of earlier steps, in one row."""
+    told = optimizer.state_dict()["state"].values()
+    return torch.cat([value.flatten() for each in told for value in each.values() if value is not None])
+
+
+@pytest.mark.parametrize("make_optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_the_optimizer_goes_on_after_the_members_as_if_there_were_none(make_optimizer):
+    left = []
+    for make in (lambda model: model, lambda model: EnsembleModule(model, 2)):
+        torch.manual_seed(0)
+        model = make(normed())
+        optimizer = make_optimizer(model)
+        wrapper = ModelWrapper(model, nn.CrossEntropyLoss(), device="cpu")
+        wrapper.train_on_dataset(data(), optimizer, batch_size=N, epoch=3)  # one batch: shuffling does not matter
+        left.append((remembered(optimizer), model.state_dict().values()))
+    assert torch.allclose(left[0][0], left[1][0], atol=1e-5)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(left[0][1], left[1][1], strict=True))
+
+
+@pytest.mark.parametrize("make_optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_every_member_starts_with_an_optimizer_that_remembers_nothing(make_optimizer):
+    torch.manual_seed(0)
+    ensemble, starts = EnsembleModule(normed(), 3), []
+    optimizer = make_optimizer(ensemble)
+    wrapper = ModelWrapper(ensemble, nn.CrossEntropyLoss(), device="cpu")
+    wrapper.train_on_dataset(data(), optimizer, batch_size=8, epoch=1)
+    reset_all = wrapper.reset_all
+    wrapper.reset_all = lambda: (reset_all(), starts.append(None))
+    optimizer.register_step_pre_hook(
+        lambda *_: starts.append(len(optimizer.state)) if starts and starts[-1] is None else None
+    )
+    wrapper.train_on_dataset(data(), optimizer, batch_size=8, epoch=1)
+    assert starts == [None, 0] * 3
+
+
+def test_metrics_of_training_are_those_of_the_model_and_not_of_the_members():
+    measured = []
+    for make in (lambda model: model, lambda model: EnsembleModule(model, 2)):
+        torch.manual_seed(0)
+        wrapper = ModelWrapper(make(normed()), nn.CrossEntropyLoss(), device="cpu")
+        losses = wrapper.train_on_dataset(data(), batch_size=N, epoch=2)
+        measured.append(wrapper.get_metrics("train"))
+        assert measured[-1]["train_loss"] == pytest.approx(losses[-1])
+    assert measured[0] == pytest.approx(measured[1])
+
+
 def test_members_disagree_most_where_there_are_no_data():
     def small():
         return nn.Sequential(nn.Linear(D, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, C))

@@ -7,7 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
+from baal_widgets.bayesian.batchnorm import MCBatchNormModule
 from baal_widgets.bayesian.dropout import MCDropoutModule
+from baal_widgets.bayesian.gaussian_process import GaussianProcessModule
+from baal_widgets.bayesian.laplace import LaplaceModule
+from baal_widgets.bayesian.swag import SWAGModule
+from baal_widgets.ensemble import EnsembleModule
 from baal_widgets.modelwrapper import ModelWrapper, TrainingArgs, average_draws
 from baal_widgets.utils.metrics import ECE, Accuracy
 
@@ -264,6 +269,43 @@ def test_the_best_weights_are_those_of_the_least_test_loss():
     assert int(np.argmin(losses)) == 0
     assert all(torch.equal(best[name], value) for name, value in seen[0].items())
     assert not torch.equal(model.weight, best["weight"])
+
+
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        lambda model: model,
+        lambda model: EnsembleModule(model, 2),
+        lambda model: SWAGModule(model, snapshots=3),
+        lambda model: MCBatchNormModule(model, 4),
+        lambda model: GaussianProcessModule(model, n_features=16),
+        lambda model: LaplaceModule(model, hessian="diag"),
+    ],
+    ids=["none", "ensemble", "SWAG", "MC-BatchNorm", "Gaussian process", "Laplace"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_best_weights_come_with_what_was_fitted_to_them(posterior):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(D, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, C))
+    wrapper, x = wrap(posterior(net), device="cpu"), classes().tensors[0]
+    opposite = TensorDataset(x, x[:, :C].argmin(1))  # the test loss rises from the first epoch on
+    predictions = []
+    test = wrapper._test
+    wrapper._test = lambda *args, **named: (test(*args, **named), seeded())[0]
+
+    def seeded():
+        torch.manual_seed(1)
+        predictions.append(wrapper.predict_on_dataset(opposite, 5, 7, use_cuda=False))
+
+    history, best = wrapper.train_and_test_on_datasets(
+        classes(), opposite, sgd(wrapper.model, lr=0.3), 5, 4, use_cuda=False, return_best_weights=True
+    )
+    least = int(np.argmin([each["test_loss"] for each in history]))
+    assert least < len(history) - 1
+    wrapper.load_state_dict(best)
+    seeded()
+    assert np.allclose(predictions[-1], predictions[least], atol=1e-6)
+    assert not np.allclose(predictions[-1], predictions[-2], atol=1e-3)
 
 
 def test_patience_waits_for_the_least_number_of_epochs():

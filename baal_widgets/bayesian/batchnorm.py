@@ -48,6 +48,7 @@ class MCBatchNormModule(DrawsOnce, BayesianModule):
 
     patching_function = staticmethod(as_it_is)
     unpatch_function = staticmethod(as_it_is)
+    fitted = ("means", "variances")
     means: Tensor | None
     variances: Tensor | None
 

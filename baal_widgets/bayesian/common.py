@@ -8,8 +8,9 @@ call (parts that are `DrawsOnce`), or something fitted after training (`fit`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from types import MethodType
 from typing import Any, ClassVar, Self
@@ -19,8 +20,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from baal_widgets.devices import is_out_of_memory
-from baal_widgets.utils.structures import batch_size_of, map_structure
+from baal_widgets.devices import device_of, is_out_of_memory
+from baal_widgets.utils.structures import batch_size_of, leaves_of, map_structure
 
 
 class BayesianModule(nn.Module):
@@ -36,6 +37,7 @@ class BayesianModule(nn.Module):
 
     patching_function: ClassVar[Callable[..., nn.Module]]
     unpatch_function: ClassVar[Callable[..., nn.Module]]
+    fitted: ClassVar[tuple[str, ...]] = ()  # the attributes that `fit` sets
 
     def __init__(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -64,6 +66,19 @@ class BayesianModule(nn.Module):
 
         `train` trains the model again from new weights, for those that need several.
         """
+
+    def fitted_state(self) -> dict[str, Any]:
+        """What `fit` has set, by name: it belongs to the weights that it was fitted to, and is not in `state_dict`."""
+        return {name: getattr(self, name) for name in self.fitted}
+
+    def load_fitted_state(self, state: Mapping[str, Any]) -> None:
+        """Take over a copy of what another such module had fitted to the weights that this one has now."""
+        for name in self.fitted:
+            value = copy.deepcopy(state[name])
+            if name in self._buffers and value is not None:
+                value = value.to(device_of(self.parent_module))
+            setattr(self, name, value)
+        redraw(self)
 
     def penalty(self, n_items: int) -> torch.Tensor | None:
         """What training adds to the mean loss over `n_items` labelled items, if anything."""
@@ -117,18 +132,48 @@ class DrawsOnce:
 class DrawsPerItem:
     """Mixed into a layer that draws for each item, such as dropout: what comes before the first is alike in all draws.
 
-    While `copies` is `(n, draws)`, an input of `n` items is copied `draws` times on its way in, so that the layers
-    before ran once. `can_copy` is False where a model can't do with that, or where the items are not on the first axis.
+    While all such layers of a model share the `copies` of a pass, the input of the first that is called is copied on
+    its way in, so that the layers before ran once. `can_copy` is False where a model can't do with that, or where
+    the items are not on the first axis.
     """
 
-    copies: tuple[int, int] | None = None
+    copies: Copies | None = None
     can_copy: bool = True
 
     def copied(self, value: Any) -> Any:
         """The input of the layer, once for each draw if it isn't yet."""
-        if self.copies is None or not isinstance(value, torch.Tensor) or value.shape[:1] != self.copies[:1]:
+        return value if self.copies is None else self.copies.of(value)
+
+
+@dataclass
+class Copies:
+    """One pass of a model in which the input of its first stochastic layer is copied, once for each draw.
+
+    `generators` had the `states` before the pass: where one has moved since, something before that layer was
+    stochastic too, and all draws would have it in common.
+    """
+
+    items: int
+    draws: int
+    generators: Sequence[torch.Generator]
+    states: Sequence[torch.Tensor]
+    made: bool = False
+
+    def of(self, value: Any) -> torch.Tensor:
+        """The input of a layer for all draws. Raises `CopyError` where it isn't one row for each item, or draw."""
+        rows = self.items * self.draws if self.made else self.items
+        if not isinstance(value, torch.Tensor) or value.shape[:1] != (rows,):
+            raise CopyError
+        if self.made:
             return value
-        return torch.cat([value] * self.copies[1])
+        if not all(torch.equal(one.get_state(), was) for one, was in zip(self.generators, self.states, strict=True)):
+            raise CopyError
+        self.made = True
+        return torch.cat([value] * self.draws)
+
+
+class CopyError(Exception):
+    """A model does more than pass one row for each item from the first stochastic layer to the last."""
 
 
 def sample(model: nn.Module, data: Any, draws: int, replicate: bool = True) -> Any:
@@ -150,8 +195,11 @@ def sample_calls(model: nn.Module, data: Any, draws: int, replicate: bool = True
         size = batch_size_of(data)
         output = _copied_late(model, data, size, draws)
         if output is None:
-            output = model(map_structure(lambda one: torch.cat([one] * draws), data))
-        return map_structure(lambda one: one.reshape(draws, size, *one.shape[1:]).movedim(0, -1).contiguous(), output)
+            output = model(map_structure(lambda one: torch.cat([one] * draws) if one.ndim else one, data))
+        if all(one.ndim for one in leaves_of(output)):  # a number for the whole batch is one for all of its draws
+            return map_structure(
+                lambda one: one.reshape(draws, size, *one.shape[1:]).movedim(0, -1).contiguous(), output
+            )
     outputs = []
     for number in range(draws):
         with draw_number(model, number):
@@ -163,28 +211,38 @@ def _copied_late(model: nn.Module, data: Any, size: int, draws: int) -> Any:
     """The output for all draws, what comes before the first stochastic layer having run once; `None` where it can't.
 
     A model that joins what it knew before that layer with what comes after, as residual connections do, fails on
-    their sizes, and isn't tried again.
+    their sizes. It isn't tried again, and torch's generators are as they were, so that nobody can tell by the numbers
+    which models were tried before.
     """
     parts = [part for part in model.modules() if isinstance(part, DrawsPerItem)]
     if not parts or not all(part.can_copy for part in parts):
         return None
+    generators = _generators(device_of(model))
+    states = [one.get_state() for one in generators]
+    copies = Copies(size, draws, generators, states)
     try:
         for part in parts:
-            part.copies = (size, draws)
+            part.copies = copies
         output = model(data)
-        sizes: list[int] = []
-        map_structure(lambda one: sizes.append(len(one) if one.ndim else 0), output)
-        if sizes and set(sizes) == {size * draws}:
+        if {one.shape[:1] for one in leaves_of(output)} == {(size * draws,)}:
             return output
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # a model may check the sizes in whatever way it likes
         if is_out_of_memory(error):
             raise
     finally:
         for part in parts:
             part.copies = None
+    for one, state in zip(generators, states, strict=True):
+        one.set_state(state)
     for part in parts:
         part.can_copy = False
     return None
+
+
+def _generators(device: torch.device) -> list[torch.Generator]:
+    """Those that torch draws from by itself in a model on a device."""
+    own = [torch.cuda.default_generators[device.index]] if device.type == "cuda" else []
+    return [torch.default_generator, *own]
 
 
 def draws_once(model: nn.Module) -> bool:

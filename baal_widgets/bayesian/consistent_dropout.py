@@ -60,7 +60,6 @@ class ConsistentMask(DrawsOnce, Swapped):
 
     training: bool
     p: float
-    inplace: bool
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
         if self.training:
@@ -68,8 +67,9 @@ class ConsistentMask(DrawsOnce, Swapped):
         generator = self.draw_generator(input.device)
         keep = torch.rand(_mask_shape(self, input), generator=generator, device=input.device) >= self.p
         dropped = _alpha_dropped(input, keep, self.p) if isinstance(self, _ALPHA) else _dropped(input, keep, self.p)
+        # not in place: the input may be the caller's, and goes into the next draw too
         # torch's own forward passes it on in eval mode, a user's may do more
-        return super().forward(input.copy_(dropped) if self.inplace else dropped)  # type: ignore[misc, no-any-return]
+        return super().forward(dropped)  # type: ignore[misc, no-any-return]
 
 
 class ConsistentDropout(ConsistentMask, nn.Dropout):

@@ -6,12 +6,14 @@ import copy
 import warnings
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsPerItem
 from baal_widgets.bayesian.functional import can_be_kept_on, drops_by_function
 from baal_widgets.bayesian.swapping import Swapped, swap, swap_back, swapped
+from baal_widgets.utils.structures import map_structure
 
 _HOLDERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.TransformerDecoderLayer)
 
@@ -28,6 +30,8 @@ class AlwaysOn(DrawsPerItem, Swapped):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.copies is not None:
             args = (self.copied(args[0]), *args[1:])
+        if getattr(self, "inplace", False):  # what it is given may be the caller's, and goes into the next draw too
+            args, kwargs = map_structure(torch.clone, (args, kwargs))
         return super().forward(*args, **kwargs)  # type: ignore[misc]  # of the layer's own class
 
     @property

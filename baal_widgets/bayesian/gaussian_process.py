@@ -108,6 +108,8 @@ class GaussianProcessModule(HeadPosterior):
     The kernel's frequencies come from `seed`.
     """
 
+    fitted = (*HeadPosterior.fitted, "_frequencies", "_mean", "_root", "_constant")
+
     def __init__(
         self,
         module: nn.Module,

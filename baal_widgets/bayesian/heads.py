@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce, evaluating
 from baal_widgets.bayesian.features import FeatureHead
-from baal_widgets.devices import device_of
+from baal_widgets.devices import Fitting, device_of
 from baal_widgets.utils.structures import inputs_and_targets, to_device
 
 Likelihood: TypeAlias = Literal["classification", "regression"]
@@ -22,12 +23,13 @@ class HeadPosterior(DrawsOnce, BayesianModule):
 
     Draw t is one head, and so one function, for all batches until `redraw`. Draws before `fit`, or when the model has
     been trained since, raise `RuntimeError`. What was fitted is pickled with the module but no part of its
-    `state_dict`. Subclasses say in `_fit` what is fitted to features and targets, in `_basis` what functions of the
-    features the head is linear in, and in `_draw_head` how its weights are drawn.
+    `state_dict`. Subclasses say in `_fit` what is fitted to features and targets, with its names in `fitted`, in
+    `_basis` what functions of the features the head is linear in, and in `_draw_head` how its weights are drawn.
     """
 
     patching_function = staticmethod(lambda module: module)
     unpatch_function = staticmethod(lambda module: module)
+    fitted: ClassVar[tuple[str, ...]] = ("_split", "_fitted_to")
 
     def __init__(self, module: nn.Module, likelihood: Likelihood = "classification") -> None:
         if likelihood not in ("classification", "regression"):
@@ -66,15 +68,15 @@ class HeadPosterior(DrawsOnce, BayesianModule):
         a linear layer; what was fitted before then stays.
         """
         model, features, targets = self.parent_module, list[Tensor](), list[Tensor]()
-        split, device = None, device_of(model)
+        split, device, fitting = None, device_of(model), Fitting()
         with torch.no_grad(), evaluating(model):
             # a loader without a generator takes its seed from the global one
             own = torch.Generator()
             loader = DataLoader(dataset, batch_size=batch_size, collate_fn=collate_fn, generator=own)
             for data, target in map(inputs_and_targets, loader):
                 data = to_device(data, device)
-                split = split or FeatureHead.of(model, data)
-                features.append(split.features(data))
+                split = split or fitting.each(partial(FeatureHead.of, model), data)[0]
+                features += fitting.each(split.features, data)
                 targets.append(torch.as_tensor(target).to(device))
         if split is None:
             raise ValueError("Expected a dataset to fit to, got an empty one. Label something first.")

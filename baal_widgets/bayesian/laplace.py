@@ -32,6 +32,8 @@ class LaplaceModule(HeadPosterior):
     the function without it.
     """
 
+    fitted = (*HeadPosterior.fitted, "_mean", "_spread", "_shape")
+
     def __init__(
         self,
         module: nn.Module,

@@ -45,6 +45,7 @@ class SWAGModule(DrawsOnce, BayesianModule):
 
     patching_function = staticmethod(as_it_is)
     unpatch_function = staticmethod(as_it_is)
+    fitted = ("mean", "squares", "deviations", "normal_means", "normal_variances", "n_collected", "_names")
     mean: Tensor | None
     squares: Tensor | None
     deviations: Tensor | None

@@ -65,8 +65,19 @@ def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
     )
 
 
+def leaves_of(data: Any) -> list[Tensor]:
+    """The tensors of a nest, in its order."""
+    leaves: list[Tensor] = []
+    map_structure(leaves.append, data)
+    return leaves
+
+
 def batch_size_of(data: Any) -> int:
-    if isinstance(data, Tensor):
-        return len(data)
-    values = list(data.values() if isinstance(data, Mapping) else data)
-    return next(batch_size_of(one) for one in values if isinstance(one, (Tensor, Mapping, list, tuple)))
+    """How many items a batch holds: the length of its first tensor that has any axis."""
+    sizes = [len(one) for one in leaves_of(data) if one.ndim]
+    if not sizes:
+        raise ValueError(
+            f"Expected a batch with a tensor in it that has an axis for items, got a {type(data).__name__} without. "
+            "Pass a collate_fn that makes tensors."
+        )
+    return sizes[0]

@@ -368,3 +368,12 @@ def test_arguments_by_name_reach_the_model():
             return self.dropout(x) * scale
 
     assert set(MCDropoutModule(Named())(torch.ones(50), scale=3).tolist()) == {0.0, 6.0}
+
+
+@pytest.mark.parametrize(("draws", "replicate"), [(1, True), (5, False), (5, True)])
+def test_dropout_in_place_leaves_the_batch_and_drops_no_more_in_later_draws(draws, replicate):
+    model, x = MCDropoutModule(nn.Sequential(nn.Dropout(0.5, inplace=True))).eval(), torch.ones(4, 100)
+    dropped = model.sample(x, draws, replicate)
+    assert torch.equal(x, torch.ones(4, 100))
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert (dropped == 0).float().mean(dim=(0, 1)).max() < 0.7

@@ -105,7 +105,7 @@ def test_copying_late_gives_the_very_numbers_of_copying_first(name, n):
 
 
 @pytest.mark.parametrize(
-    ("name", "rows"), [("sequential", 4), ("branches", 4), ("residual", 4 * DRAWS), ("rigid", 4 * DRAWS)]
+    ("name", "rows"), [("sequential", 4), ("branches", 4 * DRAWS), ("residual", 4 * DRAWS), ("rigid", 4 * DRAWS)]
 )
 def test_the_part_before_the_first_dropout_runs_once_where_it_can(name, rows):
     model = KINDS[name]().eval()
@@ -159,6 +159,110 @@ def test_running_out_of_memory_is_no_sign_that_the_model_cannot_be_sampled_late(
     with pytest.raises(torch.OutOfMemoryError):
         model.sample(torch.ones(2, 6), DRAWS)
     assert all(part.can_copy for part in model.modules() if isinstance(part, DrawsPerItem))
+
+
+class Tokens(nn.Module):
+    """Its first dropout sees a row for each token, its second one for each item."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.after = nn.Dropout(0.5), nn.Dropout(0.02), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.after(self.second(self.first(x.flatten(0, 1)).view(x.shape).mean(1)))
+
+
+class SequenceFirst(Tokens):
+    """Its items are on the second axis of its first dropout, or of both."""
+
+    def __init__(self, both=False):
+        super().__init__()
+        self.both = both
+
+    def forward(self, x):
+        if self.both:
+            return self.after(self.second(self.first(x).transpose(0, 1)).mean(0))
+        return self.after(self.second(self.first(x.transpose(0, 1))[-1]))
+
+
+class Gathering(Tokens):
+    """Takes one token of as many items as the batch had."""
+
+    def forward(self, x):
+        return self.after(self.second(self.first(x)[torch.arange(len(x)), -1]))
+
+
+class Noise(Tokens):
+    """Has noise of its own before its first dropout."""
+
+    def forward(self, x):
+        x = x.mean(1)
+        return self.after(self.second(x + torch.randn_like(x)))
+
+
+class Asserting(Tokens):
+    def forward(self, x):
+        dropped = self.first(x)
+        assert dropped.shape == x.shape
+        return self.after(dropped.mean(1))
+
+
+class Masking(Tokens):
+    """Raises an IndexError where there are other rows than in its mask."""
+
+    def forward(self, x):
+        return self.after(self.first(x)[x[..., 0] > -99].view(x.shape).mean(1))
+
+
+@pytest.mark.parametrize("build", [Tokens, SequenceFirst, lambda: SequenceFirst(both=True), Gathering, Noise, Asserting,
+                                   Masking])  # fmt: skip
+@pytest.mark.parametrize("length", [4, 5])
+def test_draws_together_are_the_very_numbers_of_a_batch_copied_first(build, length):
+    torch.manual_seed(0)
+    model, x = MCDropoutModule(build().eval()).eval(), torch.randn(4, length, 6)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        draws = model.sample(x, DRAWS)
+        torch.manual_seed(1)
+        copied = model(torch.cat([x] * DRAWS)).view(DRAWS, 4, 3)
+    assert torch.allclose(draws, copied.permute(1, 2, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("build", [Residual, Rigid, TwoHeads])
+def test_finding_out_that_a_model_cannot_be_sampled_late_draws_no_random_numbers(build):
+    torch.manual_seed(0)
+    model, x = MCDropoutModule(build().eval()).eval(), torch.randn(4, 6)
+    states = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        model.sample(x, DRAWS)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+class Numbers(Residual):
+    """Takes and gives a number for the whole batch."""
+
+    def forward(self, batch):
+        out = self.after(self.dropout(self.before(batch["x"]))) / batch["temperature"]
+        return {"logits": out, "auxiliary": out.mean()}
+
+
+@pytest.mark.parametrize("replicate", [True, False])
+def test_a_number_for_the_whole_batch_is_taken_and_given_for_each_draw(replicate):
+    batch = {"temperature": torch.tensor(2.0), "x": torch.randn(4, 6)}
+    draws = MCDropoutModule(Numbers().eval()).eval().sample(batch, DRAWS, replicate)
+    assert draws["logits"].shape == (4, 3, DRAWS)
+    assert torch.allclose(draws["auxiliary"], draws["logits"].mean(dim=(0, 1)), atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_noise_on_the_gpu_before_the_first_dropout_differs_among_draws():
+    model = MCDropoutModule(Noise().eval()).eval().cuda()
+    model.parent_module.second.p = 1e-9
+    with torch.no_grad():
+        draws = model.sample(torch.randn(4, 5, 6, device="cuda"), DRAWS)
+    assert draws.var(dim=-1).min() > 0
 
 
 def test_no_draws_are_refused():
