@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,28 +16,41 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from baal_widgets import metrics
 from baal_widgets.active.heuristics import AbstractHeuristic
 from baal_widgets.active.heuristics.knowledge import N_TARGETS, known_to
 from baal_widgets.active.scores import to_probabilities
+from baal_widgets.active.stopping_criteria import cohen_kappa
+from baal_widgets.arrays import as_numpy
 from baal_widgets.bayesian.common import BayesianModule, draws_once
 from baal_widgets.bayesian.dropout import MCDropoutModule, stochastic_layers
-from baal_widgets.jobs import Job
+from baal_widgets.insight import Dispute, Insight, Predicted, Recorder, disputed, unit_rows
+from baal_widgets.jobs import Course, Job
+from baal_widgets.measures import measures, measures_of_sets, rounded
 from baal_widgets.models import small_cnn
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.sources import Inputs, Source, input_of, target_of
 from baal_widgets.training import Training, until_flat
+from baal_widgets.widening import output_layer, widen
 
 Floats = npt.NDArray[np.floating[Any]]
+
+N_EXPLAINED = 264  # of the ranking, by its features
+N_PANEL = 500  # of the pool that stand for it where the heuristic looks at no predictions
+AT_ONCE = 512  # items between two looks at whether the job is cancelled
+WEIGHTS = {"train": 0.8, "test": 0.1, "score": 0.08, "explain": 0.02}
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the model learned from a snapshot: measures, and the pool ranked by it, most wanted first."""
+    """What the model learned from a snapshot: measures, and the pool ranked by it, most wanted first.
+
+    `insight` is what it said of each item, where that was asked for.
+    """
 
     metrics: dict[str, Any]
     items: tuple[int, ...]
     scores: tuple[float | None, ...]
+    insight: Insight | None = None
 
 
 class Learner:
@@ -46,7 +59,9 @@ class Learner:
     Works on a copy of the model that it was given, which stays as it was.
 
     Every lesson starts from the weights the model came with, so what it knows depends on the labels and the
-    seed alone, not on the way there (Gal et al. 2017).
+    seed alone, not on the way there (Gal et al. 2017). `explained` items of each ranking are shown beside their
+    neighbours. With `multi_label` an item may belong to several classes: targets are rows of zeros and ones, each
+    output is the logit of one class, and a heuristic needs a `reduction` over the classes, such as "mean".
     """
 
     def __init__(
@@ -62,36 +77,81 @@ class Learner:
         device: str | None,
         seed: int,
         targets: Dataset[Any] | None = None,
+        explained: int = N_EXPLAINED,
+        multi_label: bool = False,
     ) -> None:
         self.source, self.test_set, self.heuristic, self.targets = source, test_set, heuristic, targets
         self.iterations, self.training, self.n_classes, self.seed = iterations, training, n_classes, seed
+        self.explained, self.multi_label, self._built_in = explained, multi_label, model is None
         if isinstance(model, ModelWrapper):
-            wrapper = copy.copy(model)
-            wrapper.model = copy.deepcopy(model.model)
+            wrapper = model.twin()
         else:
             wrapper = ModelWrapper(
                 default_model(source, n_classes, seed) if model is None else copy.deepcopy(model),
-                nn.CrossEntropyLoss(),
+                nn.BCEWithLogitsLoss() if multi_label else nn.CrossEntropyLoss(),
                 device=device,
             )
         self.wrapper = wrapper
-        posterior = posterior_of(wrapper.model, joint=heuristic.joint)
-        self.predictor = ModelWrapper(posterior, device=wrapper.device)
+        self.predictor = self._predictor()
         self._initial = copy.deepcopy(wrapper.model.state_dict())
-        self._test_targets: npt.NDArray[np.int64] | None = None
+        self._n_outputs = n_classes
+        self._test_targets: npt.NDArray[Any] | None = None
+        self._rates: dict[str, float] = {}
+        self._said: tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None = None
 
-    def learn(self, targets: Mapping[int, int], candidates: Sequence[int], round_: int, job: Job[Any]) -> Lesson:
+    def set_classes(self, n: int) -> None:
+        """From the next lesson on, let the model have one output for each of `n` classes, no fewer than before.
+
+        The built-in CNN is built anew. Of another model the last linear or convolutional layer with as many outputs as
+        there were classes gets more of them; where there is none, but one with `n`, the model has them already.
+        Raises `ValueError` where there is neither, and changes nothing then.
+        """
+        if n < self.n_classes:
+            raise ValueError(f"Expected at least the {self.n_classes} classes that there are, got {n}.")
+        if not self._built_in and n != self._n_outputs:
+            self._output_layer(n)
+        self.n_classes = n
+
+    def fork(self, job: Job[Any]) -> Learner:
+        """A learner of the same model and options, whose lessons leave this one's model alone.
+
+        Waits, cancellably, while a lesson runs.
+        """
+        with _taking_turns(job):
+            twin = copy.copy(self)
+            twin.wrapper = self.wrapper.twin()
+            twin.predictor = twin._predictor()
+            twin._rates, twin._said = dict(self._rates), None
+        return twin
+
+    def learn(
+        self,
+        targets: Mapping[int, Any],
+        candidates: Sequence[int],
+        round_: int,
+        job: Job[Any],
+        *,
+        insight: bool = True,
+    ) -> Lesson:
         """Train on `{item: class index}` and rank the `candidates`. Reports to `job` batch by batch.
+
+        With `insight`, what the model says of each item is kept while the pool is scored, and the labelled items are
+        predicted once more: 5 % of the time of a lesson on 250 labels of the demo. Disputing labels takes the square
+        of their number, a second or two for 10,000.
 
         Draws from torch's global random state, for want of another in its dropout, and puts it back afterwards. So
         lessons of one process take turns, and what else draws from it meanwhile is not reproducible.
         """
         began = time.perf_counter()
         with _taking_turns(job), _seeded(self.seed, round_, self.wrapper.device):
-            job.report("train", 0.0, f"training on {len(targets)} labels")
+            self._grow()
+            if self.multi_label:
+                targets = {item: self._row(row) for item, row in targets.items()}
+            course = self._course(job, len(targets), len(candidates), insight)
+            course.report("train", 0.0, f"training on {len(targets)} labels")
             self.wrapper.load_state_dict(self._initial)
-            losses, converged = self._train(targets, job)
-            self._fit(targets, job)
+            losses, converged = self._train(targets, course)
+            self._fit(targets, course)
             told: dict[str, Any] = {
                 "round": round_,
                 "n_labelled": len(targets),
@@ -101,13 +161,19 @@ class Learner:
                 "losses": [round(float(part.mean()), 4) for part in np.array_split(losses, min(len(losses), 60))],
             }
             if self.test_set is not None:
-                told |= self._test(self.test_set, job)
-            items, scores = self._rank(candidates, targets, round_, job)
+                told |= self._test(self.test_set, round_, course)
+            recorder = Recorder(candidates, self.multi_label)
+            items, scores = self._rank(candidates, targets, round_, course, recorder)
+            # from here on nothing may be drawn that the lesson depends on
+            found = (
+                self._insight(targets, candidates, items, scores, recorder, round_, told, course) if insight else None
+            )
+            course.end()
         told["uncertainty"] = _mean(scores)
         told["seconds"] = round(time.perf_counter() - began, 2)
-        return Lesson(told, items, scores)
+        return Lesson(told, items, scores, found)
 
-    def _train(self, targets: Mapping[int, int], job: Job[Any]) -> tuple[list[float], bool]:
+    def _train(self, targets: Mapping[int, Any], course: Course) -> tuple[list[float], bool]:
         training, losses, flat = self.training, list[float](), False
         steps = self.wrapper.training_steps(
             self.source.examples(targets),
@@ -123,11 +189,10 @@ class Learner:
                     "learning rate: LabellingSession(..., training=Training(lr=1e-4))."
                 )
             losses.append(loss)
-            share = len(losses) / training.max_steps
-            job.report("train", 0.8 * share, f"step {len(losses)}, loss {loss:.3f}")
+            course.report("train", len(losses) / training.max_steps, f"step {len(losses)}, loss {loss:.3f}", loss=loss)
         return losses, flat
 
-    def _fit(self, targets: Mapping[int, int], job: Job[Any]) -> None:
+    def _fit(self, targets: Mapping[int, Any], course: Course) -> None:
         """What the model fits once it is trained, such as the other members of an ensemble."""
         model = self.wrapper.model
         if not isinstance(model, BayesianModule):
@@ -135,39 +200,32 @@ class Learner:
 
         def train() -> None:
             self.wrapper.reset_all()
-            self._train(targets, job)
+            self._train(targets, course)
 
         model.fit(
             self.source.examples(targets),
             criterion=self.wrapper.criterion,
-            batch_size=self.training.batch_size,
+            batch_size=self.wrapper.fitting(self.training.batch_size),
             collate_fn=self.wrapper.args.collate_fn,
             train=train,
         )
 
-    def _test(self, test_set: Dataset[Any], job: Job[Any]) -> dict[str, Any]:
+    def _test(self, test_set: Dataset[Any], round_: int, course: Course) -> dict[str, Any]:
         if self._test_targets is None:
-            self._test_targets = np.array([int(target_of(example)) for example in each(test_set)])
-        parts = list(self._draws(Inputs(test_set), len(self._test_targets), job, "test", 0.8))
-        mean = np.concatenate([to_probabilities(part).mean(axis=-1) for part in parts])
-        if mean.ndim != 2 or mean.shape[1] != self.n_classes:
+            found = [target_of(example) for example in each(test_set)]
+            self._test_targets = np.array([as_numpy(one) if self.multi_label else int(one) for one in found])
+        parts = self._draws(Inputs(test_set), len(self._test_targets), course, "test")
+        means = [part[:, 1] if self.multi_label else to_probabilities(part) for part in parts]
+        mean = np.concatenate([one.mean(axis=-1) for one in means])
+        if mean.ndim != 2 or mean.shape[1] != self._n_outputs:
             raise ValueError(
-                f"The model gives outputs shaped {mean.shape[1:]} for an image; expected ({self.n_classes},): "
+                f"The model gives outputs shaped {mean.shape[1:]} for an image; expected ({self._n_outputs},): "
                 "one output for each class."
             )
-        bins = metrics.calibration_bins(mean, self._test_targets, n_bins=10)
-        return {
-            "n_test": len(mean),
-            "accuracy": float(metrics.accuracy(mean, self._test_targets)),
-            "nll": float(metrics.nll(mean, self._test_targets)),
-            "brier": float(metrics.brier(mean, self._test_targets)),
-            "ece": float(metrics.ece(mean, self._test_targets, n_bins=10)),
-            "reliability": {
-                "count": [int(n) for n in bins.count],
-                "confidence": [_finite(x) for x in bins.confidence],
-                "accuracy": [_finite(x) for x in bins.accuracy],
-            },
-        }
+        rng = np.random.default_rng([self.seed, round_])
+        if self.multi_label:
+            return measures_of_sets(mean, np.stack([as_numpy(self._row(one)) for one in self._test_targets]), rng)
+        return measures(mean, self._test_targets, rng)
 
     def rank_unlabelled(
         self, candidates: Sequence[int], labelled: Collection[int] = ()
@@ -175,18 +233,30 @@ class Learner:
         """The candidates ranked by the model as it came; `None` where the heuristic needs a trained one."""
         if "features" not in self.heuristic.takes[:1]:
             return None
-        return self._rank(candidates, labelled, 0, Job(lambda _: None))
+        course = self._course(Job(lambda _: None), 0, len(candidates), False)
+        return self._rank(candidates, labelled, 0, course, Recorder(()))
 
     def _rank(
-        self, candidates: Sequence[int], labelled: Collection[int], round_: int, job: Job[Any]
+        self,
+        candidates: Sequence[int],
+        labelled: Collection[int],
+        round_: int,
+        course: Course,
+        recorder: Recorder,
     ) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
         if not candidates:
             return (), ()
+
+        def predict(inputs: Dataset[Any]) -> Iterator[Floats]:
+            for part in self._draws(inputs, len(inputs), course, "score"):  # type: ignore[arg-type]
+                recorder.add(part)
+                yield part
+
         known = known_to(
             self.heuristic,
             self.source.inputs(candidates),
-            predict=lambda inputs: self._draws(inputs, len(inputs), job, "score", 0.9),  # type: ignore[arg-type]
-            features=self.wrapper.features_on_dataset,
+            predict=predict,
+            features=self.predictor.features_on_dataset,
             labelled=self.source.inputs(sorted(labelled)),
             targets=self._targets(candidates),
         )
@@ -205,13 +275,170 @@ class Learner:
         rng = np.random.default_rng([self.seed, len(candidates)])
         return self.source.inputs(rng.choice(candidates, min(N_TARGETS, len(candidates)), replace=False).tolist())
 
-    def _draws(self, inputs: Dataset[Any], n: int, job: Job[Any], phase: str, base: float) -> Iterator[Floats]:
-        """Predictions `[batch, class, draw]`, batch by batch, reporting a tenth of the whole job."""
+    def _draws(self, inputs: Dataset[Any], n: int, course: Course, phase: str) -> Iterator[Floats]:
+        """Predictions `[batch, class, draw]`, batch by batch, reporting each."""
         size, seen = max(self.training.batch_size, 64), 0
         for part in self.predictor.predict_on_dataset_generator(inputs, batch_size=size, iterations=self.iterations):
-            yield part
+            yield _of_each_class(part) if self.multi_label else part
             seen += len(part)
-            job.report(phase, base + 0.1 * seen / n, f"{seen} of {n} images")
+            course.report(phase, seen / n, f"{seen} of {n} images")
+
+    def _insight(
+        self,
+        targets: Mapping[int, Any],
+        candidates: Sequence[int],
+        ranking: Sequence[int],
+        scores: Sequence[float | None],
+        recorder: Recorder,
+        round_: int,
+        told: dict[str, Any],
+        course: Course,
+    ) -> Insight:
+        """What the model says of each item; adds what it says of the pool as a whole to the row that is `told`."""
+        course.report("explain", 0.0, "looking at what it knows")
+        labelled, shown, panel = sorted(targets), list(ranking[: self.explained]), list(candidates)
+        pool = recorder.predicted()
+        if candidates and not len(pool) and "predictions" not in self.heuristic.takes:
+            panel = self._panel(candidates)
+            pool = self._predicted(list(dict.fromkeys([*shown, *panel])), course)
+        known = self._predicted(labelled, course)
+        told |= self._of_pool(pool.of(panel))
+        feature_items = np.array(sorted({*shown, *labelled}), np.int64)
+        features = self._features(feature_items.tolist(), course)
+        disputes: tuple[Dispute, ...] = ()
+        if len(features) and not self.multi_label:
+            disputes = disputed(
+                labelled,
+                [targets[item] for item in labelled],
+                features[np.searchsorted(feature_items, labelled)],
+                told=lambda share: course.report("explain", share, "looking for labels to check"),
+            )
+        return Insight(
+            round=round_,
+            predicted=pool.joined(known).ordered(),
+            ranking=np.asarray(ranking, np.int64),
+            scores=np.asarray([np.nan if score is None else score for score in scores], np.float64),
+            labels={item: _classes_in(row) if self.multi_label else row for item, row in targets.items()},
+            feature_items=feature_items[: len(features)],
+            features=features,
+            disputes=disputes,
+        )
+
+    def _panel(self, candidates: Sequence[int]) -> list[int]:
+        """Some of the pool, at random but mostly the same in each round."""
+        order = np.random.default_rng(self.seed).permutation(len(self.source.keys))
+        return [int(item) for item in order[np.isin(order, candidates)][:N_PANEL]]
+
+    def _predicted(self, items: Sequence[int], course: Course) -> Predicted:
+        recorder = Recorder(items, self.multi_label)
+        for part in self._draws(self.source.inputs(items), len(items), course, "explain"):
+            recorder.add(part)
+        return recorder.predicted()
+
+    def _features(self, items: Sequence[int], course: Course) -> Floats:
+        """Of length 1, `[item, feature]`; none where the model has no linear layer."""
+        parts = []
+        for first in range(0, len(items), AT_ONCE):
+            course.report("explain", first / len(items), f"features of {len(items)} images")
+            some = self.source.inputs(items[first : first + AT_ONCE])
+            try:
+                parts.append(unit_rows(self.predictor.features_on_dataset(some, batch_size=64)))
+            except ValueError:
+                return np.zeros((0, 0), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+    def _of_pool(self, pool: Predicted) -> dict[str, Any]:
+        """How unsure the model is of the pool, and how far it agrees with that of the lesson before."""
+        said = pool.probabilities >= 0.5 if self.multi_label or not len(pool) else pool.classes()[:, None]
+        before, self._said = self._said, (pool.items, said)
+        finite = np.isfinite(pool.total)
+        if not finite.any():
+            return {"pool": None, "agreement": None}
+        means = {name: rounded(getattr(pool, name)[finite].mean()) for name in ("total", "epistemic", "aleatoric")}
+        agreement = None
+        if before is not None:
+            _, now, then = np.intersect1d(pool.items, before[0], return_indices=True)
+            width = min(said.shape[1], before[1].shape[1])  # the classes that both models knew
+            said, said_before = said[now, :width], before[1][then, :width]
+            if len(np.unique([said, said_before])) > 1:  # to say one thing of all tells nothing
+                agreement = rounded(cohen_kappa(said, said_before))
+        return {"pool": {"n": int(finite.sum()), **means}, "agreement": agreement}
+
+    def _course(self, job: Job[Any], n_labelled: int, n_candidates: int, insight: bool) -> Course:
+        plan = {"train": n_labelled}
+        if self.test_set is not None:
+            plan["test"] = len(self.test_set)  # type: ignore[arg-type]
+        plan["score"] = n_candidates
+        if insight:
+            plan["explain"] = n_labelled
+        return Course(job, plan, WEIGHTS, self._rates)
+
+    def _row(self, target: Any) -> torch.Tensor:
+        """A row of zeros and ones, as long as there are classes: those added since it was written are not in it."""
+        row = torch.as_tensor(target, dtype=torch.float32)
+        return nn.functional.pad(row, (0, self._n_outputs - len(row)))
+
+    def _predictor(self) -> ModelWrapper:
+        """What predicts as the wrapper does, with the model's uncertainty, from inputs alone."""
+        collate_fn = self.wrapper.args.collate_fn
+        return ModelWrapper(
+            posterior_of(self.wrapper.model, joint=self.heuristic.joint),
+            args=replace(
+                self.wrapper.args, optimizer=None, collate_fn=None if collate_fn is None else WithTargets(collate_fn)
+            ),
+            device=self.wrapper.device,
+        )
+
+    def _output_layer(self, n: int) -> Any:
+        """The layer to widen to `n` outputs; `None` where the model has them."""
+        try:
+            return output_layer(self.wrapper.model, self._n_outputs)
+        except ValueError:
+            if self._n_outputs == n:
+                raise
+            try:
+                output_layer(self.wrapper.model, n)
+            except ValueError:
+                pass
+            else:
+                return None
+            raise
+
+    def _grow(self) -> None:
+        """Give the model the outputs that `set_classes` promised. More may be promised while a lesson runs."""
+        n = self.n_classes
+        if n == self._n_outputs:
+            return
+        if self._built_in:
+            self.wrapper.model = default_model(self.source, n, self.seed)
+        else:
+            self.wrapper.load_state_dict(self._initial)
+            layer = self._output_layer(n)
+            if layer is not None:
+                widen(self.wrapper.model, layer, n, self.seed)
+        self.predictor = self._predictor()
+        self._initial = copy.deepcopy(self.wrapper.model.state_dict())
+        self._n_outputs = n
+
+
+@dataclass(frozen=True)
+class WithTargets:
+    """For inputs alone, a `collate_fn` that was made for pairs with targets: each gets that of an unknown label."""
+
+    collate_fn: Callable[..., Any]
+
+    def __call__(self, inputs: Sequence[Any]) -> Any:
+        return self.collate_fn([(one, -1) for one in inputs])
+
+
+def _of_each_class(logits: Floats) -> Floats:
+    """`[item, class, draw]` as the probabilities of no and yes, `[item, 2, class, draw]`."""
+    yes = torch.from_numpy(logits).float().sigmoid()
+    return torch.stack([1 - yes, yes], dim=1).numpy()
+
+
+def _classes_in(row: torch.Tensor) -> tuple[int, ...]:
+    return tuple(row.nonzero()[:, 0].tolist())
 
 
 def posterior_of(model: nn.Module, joint: bool = False) -> nn.Module:

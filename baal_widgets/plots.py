@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import sqrt
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from math import isfinite
 from typing import Any
 
 import plotly.graph_objects as go
 
+from baal_widgets.metrics import wilson_interval
+
 # Okabe and Ito's colours: told apart with every common kind of colour vision
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#888888"
 NO_TEST_SET = "Nothing to measure on: give the session<br>labelled images, LabellingSession(..., test_set=...)"
+MOST_CLASSES, LONGEST_NAME = 20, 20
 DARK = {BLUE: "#56B4E9", ORANGE: "#E69F00", GREEN: "#2BC79B", GREY: "#999999"}
 
 
@@ -20,10 +24,11 @@ def learning_curve(
     others: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     dark: bool = False,
 ) -> go.Figure:
-    """Accuracy (left axis) and negative log-likelihood in nats (right axis) against the number of labels.
+    """Accuracy and calibration error (left axis) and negative log-likelihood in nats (right) against the labels.
 
-    `history` is a session's. `others` are further histories to compare the accuracy with, by name. Whiskers are
-    95 % Wilson intervals of the accuracy, for the size of the test set.
+    Accuracy and ECE share an axis since both are shares of the test set. `history` is a session's. `others` are
+    further histories to compare the accuracy with, by name. Whiskers are 95 % Wilson intervals of the accuracy, for
+    the size of the test set.
     """
     figure = _figure("Learning curve", dark)
     rows = [row for row in history if "accuracy" in row]
@@ -31,16 +36,17 @@ def learning_curve(
     for (name, other), dash in zip((others or {}).items(), ("dot", "dash", "dashdot") * 10, strict=False):
         figure.add_scatter(
             x=[row["n_labelled"] for row in other if "accuracy" in row],
-            y=[row["accuracy"] for row in other if "accuracy" in row],
+            y=_short(row["accuracy"] for row in other if "accuracy" in row),
             name=name,
             mode="lines+markers",
             line={"color": _colour(GREY, dark), "dash": dash},
+            hovertemplate="%{x} labels: %{y:.1%}",
         )
     accuracy = [row["accuracy"] for row in rows]
-    low, high = zip(*(_wilson(row["accuracy"], row["n_test"]) for row in rows), strict=True) if rows else ((), ())
+    spans = [wilson_interval(row["accuracy"], row["n_test"]) for row in rows]
     figure.add_scatter(
         x=n_labelled,
-        y=accuracy,
+        y=_short(accuracy),
         name="accuracy",
         mode="lines+markers",
         line={"color": _colour(BLUE, dark), "width": 3},
@@ -48,8 +54,8 @@ def learning_curve(
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [h - a for h, a in zip(high, accuracy, strict=True)],
-            "arrayminus": [a - lo for lo, a in zip(low, accuracy, strict=True)],
+            "array": _short(high - a for (_, high), a in zip(spans, accuracy, strict=True)),
+            "arrayminus": _short(a - low for (low, _), a in zip(spans, accuracy, strict=True)),
             "thickness": 1,
             "width": 3,
         },
@@ -57,7 +63,7 @@ def learning_curve(
     )
     figure.add_scatter(
         x=n_labelled,
-        y=[row["nll"] for row in rows],
+        y=_short(row["nll"] for row in rows),
         name="NLL",
         yaxis="y2",
         mode="lines+markers",
@@ -65,9 +71,20 @@ def learning_curve(
         marker={"symbol": "square", "size": 7},
         hovertemplate="%{x} labels: NLL %{y:.3f} nats<extra></extra>",
     )
+    calibrated = [row for row in rows if row.get("ece") is not None]
+    if calibrated:
+        figure.add_scatter(
+            x=[row["n_labelled"] for row in calibrated],
+            y=_short(row["ece"] for row in calibrated),
+            name="ECE",
+            mode="lines+markers",
+            line={"color": _colour(GREEN, dark), "width": 2, "dash": "dot"},
+            marker={"symbol": "diamond", "size": 7},
+            hovertemplate="%{x} labels: ECE %{y:.3f}<extra></extra>",
+        )
     figure.update_layout(
         xaxis={"title": "labels", "rangemode": "tozero"},
-        yaxis={"title": "accuracy", "tickformat": ".0%", "range": [0, 1.02]},
+        yaxis={"title": "accuracy, ECE" if calibrated else "accuracy", "tickformat": ".0%", "range": [0, 1.02]},
         yaxis2={
             "title": "NLL (nats)",
             "overlaying": "y",
@@ -75,6 +92,7 @@ def learning_curve(
             "rangemode": "tozero",
             "tickmode": "auto",
             "nticks": 6,
+            **_axis(dark),
             "showgrid": False,
             "zeroline": False,
         },
@@ -90,7 +108,8 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
 
     `row` is one of a session's history, or the mapping with `count`, `confidence`, `accuracy` of equal-width
     bins that `row["reliability"]` holds. The faint bars below count the images of each bin; whiskers are 95 %
-    Wilson intervals, so that bins of few images are not over-read.
+    Wilson intervals, so that bins of few images are not over-read. The title holds the ECE, its bootstrap interval
+    and what a perfectly calibrated model would show by chance, as far as the row has them.
     """
     bins = None if row is None else row.get("reliability", row)
     figure = _figure("Calibration", dark)
@@ -101,10 +120,10 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
     middles = [(place + 0.5) / n_bins for place in range(n_bins)]
     shown = [place for place in range(n_bins) if bins["count"][place]]
     rates = [bins["accuracy"][place] for place in shown]
-    spans = [_wilson(bins["accuracy"][place], bins["count"][place]) for place in shown]
+    spans = [wilson_interval(bins["accuracy"][place], bins["count"][place]) for place in shown]
     figure.add_bar(
         x=middles,
-        y=[count / total for count in bins["count"]] if total else [],
+        y=_short(count / total for count in bins["count"]) if total else [],
         width=1 / max(n_bins, 1),
         name="share of images",
         marker={"color": _colour(GREY, dark), "opacity": 0.3, "line": {"width": 0}},
@@ -120,8 +139,8 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
         hoverinfo="skip",
     )
     figure.add_scatter(
-        x=[bins["confidence"][place] for place in shown],
-        y=rates,
+        x=_short(bins["confidence"][place] for place in shown),
+        y=_short(rates),
         name="model",
         mode="lines+markers",
         line={"color": _colour(BLUE, dark), "width": 3},
@@ -130,8 +149,8 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [high - rate for (_, high), rate in zip(spans, rates, strict=True)],
-            "arrayminus": [rate - low for (low, _), rate in zip(spans, rates, strict=True)],
+            "array": _short(high - rate for (_, high), rate in zip(spans, rates, strict=True)),
+            "arrayminus": _short(rate - low for (low, _), rate in zip(spans, rates, strict=True)),
             "thickness": 1,
             "width": 3,
         },
@@ -139,7 +158,8 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
     )
     if row is not None and "ece" in row:
         figure.update_layout(
-            title_text=f"Calibration: ECE {row['ece']:.3f} after {row['n_labelled']} labels ({total} test images)"
+            title_text=f"Calibration: ECE {row['ece']:.3f} after {row['n_labelled']} labels",
+            title_subtitle_text=_about_ece(row, total),
         )
     figure.update_layout(
         bargap=0,
@@ -149,19 +169,127 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
     return figure
 
 
+def class_balance(counts: Mapping[str, int], *, dark: bool = False) -> go.Figure:
+    """How many labels each class has, the fewest on top, so that what is missing is seen.
+
+    Of many classes the rarest twenty.
+    """
+    rarest = sorted(counts.items(), key=lambda pair: pair[1])[:MOST_CLASSES]
+    figure = _figure("Labels per class", dark)
+    if len(counts) > MOST_CLASSES:
+        figure.update_layout(title_subtitle_text=f"the {MOST_CLASSES} rarest of {len(counts)}")
+    values = [count for _, count in rarest]
+    figure.add_bar(
+        x=values,
+        y=list(range(len(rarest))),
+        orientation="h",
+        marker={"color": _colour(BLUE, dark), "line": {"width": 0}},
+        text=values,
+        textposition="outside",
+        cliponaxis=False,
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    size = 12 if len(rarest) <= 12 else 10
+    figure.update_layout(
+        margin={"r": 40, "b": 50},
+        bargap=0.3,
+        xaxis={"title": "labels", "range": [0, 1.08 * max([*values, 1])], "nticks": 6, "tickformat": "d"},
+        yaxis={
+            "tickvals": list(range(len(rarest))),
+            "ticktext": [_name(name) for name, _ in rarest],
+            "tickfont": {"size": size},
+            "range": [len(rarest) - 0.5, -0.5],
+            "automargin": True,
+            "showgrid": False,
+            "zeroline": False,
+        },
+    )
+    return figure
+
+
+def pool_uncertainty(history: Sequence[Mapping[str, Any]], *, dark: bool = False) -> go.Figure:
+    """What the model is unsure of in the pool, in nats: what labels could teach it upon what they could not.
+
+    Both are means over the pool. The one below (aleatoric) is noise; asking is worth its while as long as there is
+    something above it (epistemic).
+    """
+    figure = _figure("Uncertainty of the pool", dark)
+    rows = [row for row in history if row.get("pool")]
+    for name, said, colour in (
+        ("aleatoric", "noise (aleatoric)", GREY),
+        ("epistemic", "labels can teach (epistemic)", ORANGE),
+    ):
+        figure.add_scatter(
+            x=[row["n_labelled"] for row in rows],
+            y=_short(row["pool"][name] for row in rows),
+            name=said,
+            mode="lines+markers",
+            stackgroup="nats",
+            line={"color": _colour(colour, dark), "width": 2},
+            marker={"size": 6},
+            hovertemplate="%{x} labels: %{y:.3f} nats<extra></extra>",
+        )
+    last = max((row["n_labelled"] for row in rows), default=1)
+    figure.update_layout(
+        xaxis={"title": "labels", "range": [0, 1.05 * last]},
+        yaxis={"title": "mean entropy (nats)", "rangemode": "tozero"},
+    )
+    if not rows:
+        _say(figure, "Retrain to see what<br>the model is unsure of")
+    return figure
+
+
+def _about_ece(row: Mapping[str, Any], total: int) -> str:
+    told = [f"{total} test images"]
+    low, high = row.get("ece_interval") or (None, None)
+    if low is not None and high is not None:
+        told.append(f"95 %: {low:.3f} to {high:.3f}")
+    if row.get("ece_calibrated") is not None:
+        told.append(f"by chance alone {row['ece_calibrated']:.3f}")
+    return "; ".join(told)
+
+
 def _figure(title: str, dark: bool) -> go.Figure:
     return go.Figure(
         layout={
-            "template": "plotly_dark" if dark else "plotly_white",
-            "title": {"text": title, "x": 0, "xref": "paper", "font": {"size": 15}},
-            "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"},
-            "margin": {"l": 60, "r": 60, "t": 44, "b": 90},
-            "height": 340,
+            "template": go.layout.Template(),  # the named ones weigh more than the figures
+            "font": {"color": "#E6E9EF" if dark else "#2A3F5F"},
+            "title": {
+                "text": title,
+                "x": 0,
+                "xref": "container",
+                "pad": {"l": 12},
+                "y": 0.97,
+                "yanchor": "top",
+                "font": {"size": 15},
+                "subtitle": {"font": {"size": 12}},
+            },
+            "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+            "margin": {"l": 60, "r": 60, "t": 62, "b": 92},
+            "height": 350,
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "hovermode": "closest",
+            "xaxis": _axis(dark),
+            "yaxis": _axis(dark),
         }
     )
+
+
+def _axis(dark: bool) -> dict[str, Any]:
+    grid = "#39424F" if dark else "#E5EAF2"
+    return {"gridcolor": grid, "zerolinecolor": grid}
+
+
+def _short(numbers: Iterable[float]) -> list[float | None]:
+    """To four digits, which is more than a screen shows; what is not finite is left out."""
+    return [float(f"{float(x):.4g}") if isfinite(x) else None for x in numbers]
+
+
+def _name(name: str) -> str:
+    """A name as plotly is to show it: short, and not read as markup."""
+    return escape(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…", quote=False)
 
 
 def _say(figure: go.Figure, text: str) -> None:
@@ -170,10 +298,3 @@ def _say(figure: go.Figure, text: str) -> None:
 
 def _colour(colour: str, dark: bool) -> str:
     return DARK[colour] if dark else colour
-
-
-def _wilson(rate: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a rate seen in n trials (Wilson 1927)."""
-    middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return min(rate, max(0.0, middle - reach)), max(rate, min(1.0, middle + reach))

@@ -3,7 +3,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from baal_widgets.jobs import Job
+from baal_widgets.jobs import Course, Job
 
 
 def test_a_job_gives_what_its_work_gives():
@@ -45,3 +45,28 @@ def test_cancelling_takes_effect_at_the_next_report():
     with pytest.raises(CancelledError):
         job.result(5)
     assert job.done
+
+
+def test_a_course_goes_from_nothing_to_all_and_knows_the_time_of_phases_that_were_taken_before():
+    rates = {"train": 100.0}
+    job = Job(lambda _: None)
+    course = Course(job, {"train": 2, "test": 4, "score": 0}, {"train": 0.8, "test": 0.1, "score": 0.1}, rates)
+    course.report("train", 0.5, loss=1.5)
+    assert job.progress.fraction == pytest.approx(0.5 * 0.8 / 0.9)
+    assert job.progress.loss == 1.5
+    assert job.progress.eta is None  # nobody knows how long testing takes
+    course.report("test", 0.5)
+    assert rates["train"] < 1
+    assert 0 <= job.progress.eta < 1
+    course.report("test", 1.0)
+    assert job.progress.fraction == pytest.approx(1)
+    course.end()
+    assert rates.keys() == {"train", "test"}
+    course.report("train", 0.1)
+    assert 0 <= job.progress.eta <= 2 * rates["train"] + 4 * rates["test"]
+
+
+def test_time_left_is_never_negative():
+    job = Job(lambda _: None)
+    job.report("train", 0.5, eta=-3.0)
+    assert job.progress.eta == 0

@@ -24,6 +24,7 @@ from baal_widgets.metrics.confusion import (
     precision,
     recall,
 )
+from baal_widgets.metrics.intervals import wilson_interval
 from baal_widgets.metrics.overall import accuracy, brier, nll
 from baal_widgets.metrics.ranking import average_precision
 from baal_widgets.metrics.resampling import EceIfCalibrated, ece_if_calibrated, ece_interval
@@ -54,4 +55,5 @@ __all__ = [
     "nll",
     "precision",
     "recall",
+    "wilson_interval",
 ]
