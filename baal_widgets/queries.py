@@ -29,12 +29,36 @@ def continued_ranking(state: State, n_items: int, query_size: int, seed: int) ->
     return ranked
 
 
-def asking(ranked: Ranking, *, query_size: int, number: int, round_: int, keys: Sequence[str]) -> Draft:
-    """The fact that the first of a ranking are asked for, with those that follow in reserve."""
+def chosen_repeats(state: State, annotator: str, n: int, rng: np.random.Generator) -> list[int]:
+    """Items to ask this person once more, at random among those they labelled before the last query was asked."""
+    if not n:
+        return []
+    known = [
+        item
+        for item, answer in state.answers.items()
+        if answer.annotator == annotator and answer.value is not None and answer.seq < state.asked
+    ]
+    return sorted(rng.choice(sorted(known), min(n, len(known)), replace=False).tolist()) if known else []
+
+
+def asking(
+    ranked: Ranking,
+    *,
+    query_size: int,
+    number: int,
+    round_: int,
+    keys: Sequence[str],
+    repeats: Sequence[int] = (),
+    annotator: str = "",
+) -> Draft:
+    """The fact that the first of a ranking are asked for, with those that follow in reserve, and some repeats."""
     kept = ranked[: query_size * (1 + RESERVE)]
     payload: dict[str, Any] = {"number": number}
     for name, rows in (("", kept[:query_size]), ("reserve_", kept[query_size:])):
         payload[f"{name}items"] = [item for item, _ in rows]
         payload[f"{name}keys"] = [keys[item] for item, _ in rows]
         payload[f"{name}scores"] = [score for _, score in rows]
+    if repeats:
+        payload |= {"repeats": list(repeats), "repeat_keys": [keys[item] for item in repeats]}
+        payload["repeats_for"] = annotator
     return Draft("asked", annotator="model", round=round_, payload=payload)

@@ -25,30 +25,33 @@ MODEL_SIDE = 64  # pixels a side, for the model over a folder of images
 DECODED_KEPT = 5_000  # images of that size kept decoded: at most 250 MB
 
 
-class Annotated(Dataset[tuple[Any, int]]):
-    """A dataset with room for labels given by hand: item -> (input, class index, or -1 where none is known)."""
+class Annotated(Dataset[tuple[Any, Any]]):
+    """A dataset with room for labels given by hand: item -> (input, class index, or -1 where none is known).
+
+    Where items have several labels, the target is a row of zeros and ones.
+    """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
-        self.targets: dict[int, int] = {}
+        self.targets: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset does not promise a length
 
-    def __getitem__(self, item: int) -> tuple[Any, int]:
+    def __getitem__(self, item: int) -> tuple[Any, Any]:
         return input_of(self.dataset[item]), self.targets.get(item, -1)
 
-    def label(self, item: int, value: int) -> None:
-        self.targets[item] = int(value)
+    def label(self, item: int, value: Any) -> None:
+        self.targets[item] = value if getattr(value, "ndim", 0) else int(value)
 
     def unlabel(self, item: int) -> None:
         self.targets.pop(item, None)
 
 
-class Examples(Dataset[tuple[Any, int]]):
+class Examples(Dataset[tuple[Any, Any]]):
     """A snapshot to train on: the inputs of some items with targets that no later click changes."""
 
-    def __init__(self, dataset: Dataset[Any], targets: Mapping[int, int]) -> None:
+    def __init__(self, dataset: Dataset[Any], targets: Mapping[int, Any]) -> None:
         self.dataset = dataset
         self.items = sorted(targets)
         self.targets = [targets[item] for item in self.items]
@@ -56,7 +59,7 @@ class Examples(Dataset[tuple[Any, int]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, place: int) -> tuple[Any, int]:
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
         return input_of(self.dataset[self.items[place]]), self.targets[place]
 
 
@@ -80,7 +83,7 @@ class Source:
 
     dataset: ActiveLearningDataset
     keys: tuple[str, ...]
-    given: Mapping[int, int] = field(default_factory=dict)
+    given: Mapping[int, Any] = field(default_factory=dict)
     files: tuple[Path, ...] | None = None
 
     def picture(self, item: int, side: int | None = None) -> Image.Image:
@@ -88,7 +91,7 @@ class Source:
             return open_image(self.files[item], side)
         return to_image(input_of(self.dataset.pool_dataset[item]))
 
-    def examples(self, targets: Mapping[int, int]) -> Examples:
+    def examples(self, targets: Mapping[int, Any]) -> Examples:
         """What to train on, through the dataset's own (training) transform."""
         return Examples(self.dataset.dataset, targets)
 
@@ -96,8 +99,8 @@ class Source:
         """What to predict on, as the pool sees it (`pool_specifics`: no augmentation)."""
         return Inputs(Subset(self.dataset.pool_dataset, list(items)))
 
-    def put(self, answers: Mapping[int, int | None], step: int) -> None:
-        """Bring the dataset in step with the journal: a class index labels or relabels, `None` unlabels."""
+    def put(self, answers: Mapping[int, Any], step: int) -> None:
+        """Bring the dataset in step with the journal: a target labels or relabels, `None` unlabels."""
         fresh = {i: y for i, y in answers.items() if y is not None and not self.dataset.is_labelled(i)}
         if fresh:
             self.dataset.label_items(list(fresh), list(fresh.values()), step=step)
@@ -109,10 +112,15 @@ class Source:
                 self.dataset.relabel(item, target)
 
 
-def open_source(dataset: ActiveLearningDataset | Dataset[Any] | str | os.PathLike[str]) -> Source:
-    """What a session was given, made ready: a folder's files, a torch dataset or an `ActiveLearningDataset`."""
+def open_source(
+    dataset: ActiveLearningDataset | Dataset[Any] | str | os.PathLike[str], *, multi_label: bool = False
+) -> Source:
+    """What a session was given, made ready: a folder's files, a torch dataset or an `ActiveLearningDataset`.
+
+    With `multi_label` the targets are rows of zeros and ones.
+    """
     if isinstance(dataset, (str, os.PathLike)):
-        return _open_folder(dataset)
+        return _open_folder(dataset, multi_label)
     if not isinstance(dataset, ActiveLearningDataset):
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             raise TypeError(
@@ -121,19 +129,22 @@ def open_source(dataset: ActiveLearningDataset | Dataset[Any] | str | os.PathLik
             )
         labelled = dataset if callable(getattr(dataset, "label", None)) else Annotated(dataset)
         dataset = ActiveLearningDataset(labelled)
-    given = _given_targets(dataset)
-    if not dataset.can_label:
-        dataset.hold_labels_in(Annotated)
+    given = _given_targets(dataset, multi_label)
     files = getattr(dataset.dataset, "files", None)
+    if not dataset.can_label or (multi_label and isinstance(dataset.dataset, FileDataset)):
+        dataset.hold_labels_in(Annotated)
     names = None if files is None else tuple(Path(file) for file in files)
     keys = names if names is not None else range(dataset.n_labelled + dataset.n_unlabelled)
     return Source(dataset, tuple(map(str, keys)), given, names)
 
 
-def _given_targets(dataset: ActiveLearningDataset) -> dict[int, int]:
-    """The targets of the items that are labelled. Reads each of them."""
+def _given_targets(dataset: ActiveLearningDataset, multi_label: bool) -> dict[int, Any]:
+    """The targets of the items that are labelled: a class index, or a list of them. Reads each of the items."""
     items = np.flatnonzero(dataset.labelled).tolist()
-    return {item: int(target_of(dataset.get_raw(item))) for item in items}
+    targets = {item: target_of(dataset.get_raw(item)) for item in items}
+    if not multi_label:
+        return {item: int(target) for item, target in targets.items()}
+    return {i: np.flatnonzero(t).tolist() if np.ndim(t) else [int(t)] for i, t in targets.items()}
 
 
 def input_of(item: Any) -> Any:
@@ -149,7 +160,7 @@ def target_of(item: Any) -> Any:
     raise ValueError(f"Expected items (input, target), got {type(item).__name__} without a target.")
 
 
-def _open_folder(folder: str | os.PathLike[str]) -> Source:
+def _open_folder(folder: str | os.PathLike[str], multi_label: bool) -> Source:
     files, refused = find_images(folder)
     if refused:
         lines = "".join(f"\n  {reason}" for reason in list(refused.values())[:5])
@@ -160,4 +171,5 @@ def _open_folder(folder: str | os.PathLike[str]) -> Source:
     transform = v2.Compose([v2.Resize((MODEL_SIDE, MODEL_SIDE)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
     dataset = FileDataset([str(file) for file in files], transform=transform, image_load_fn=load)
     keys = tuple(file.relative_to(root).as_posix() for file in files)
-    return Source(ActiveLearningDataset(dataset), keys, files=tuple(files))
+    held = ActiveLearningDataset(Annotated(dataset) if multi_label else dataset)
+    return Source(held, keys, files=tuple(files))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from baal_widgets import LabellingSession, ModelWrapper, Training
 from baal_widgets.active.heuristics import EPIG, PowerBALD
@@ -22,6 +22,7 @@ from baal_widgets.bayesian.variational import VariationalModule
 from baal_widgets.bayesian.weight_drop import MCDropoutConnectModule
 from baal_widgets.ensemble import EnsembleModule
 from baal_widgets.learning import posterior_of
+from baal_widgets.modelwrapper import TrainingArgs
 
 CLASSES = ["low", "middle", "high"]
 QUICK = Training(batch_size=16, lr=1e-2, min_steps=20, max_steps=40, window=10)
@@ -126,6 +127,66 @@ def test_targets_say_whose_labels_matter():
 def test_a_model_with_nothing_stochastic_is_refused_with_advice():
     with pytest.raises(ValueError, match=r"no dropout that is on.*LaplaceModule\(model\) or EnsembleModule"):
         make_session(make_model(dropout=False))
+
+
+class Sentences(Dataset):
+    """Sequences of 1 to 5 tokens, which a `collate_fn` has to pad."""
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, item):
+        return torch.arange(item % 5 + 1), item % 2
+
+
+def padded(pairs):
+    inputs, targets = zip(*pairs, strict=True)
+    return nn.utils.rnn.pad_sequence(list(inputs), batch_first=True), torch.tensor([int(one) for one in targets])
+
+
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.dropout, self.head = nn.Embedding(5, 8), nn.Dropout(0.5), nn.Linear(8, 2)
+
+    def forward(self, tokens):
+        return self.head(self.dropout(self.embedding(tokens).mean(dim=1)))
+
+
+@pytest.mark.parametrize("heuristic", ["bald", "badge", "max_herding"])
+def test_a_collate_fn_for_pairs_serves_where_there_are_no_targets(heuristic):
+    args = TrainingArgs(criterion=nn.CrossEntropyLoss(), collate_fn=padded)
+    session = LabellingSession(
+        Sentences(), ModelWrapper(Reader(), args, device="cpu"), ["even", "odd"], heuristic=heuristic, query_size=6,
+        training=QUICK, iterations=5, test_set=Sentences(), journal=None,
+    )  # fmt: skip
+    session.simulate([item % 2 for item in range(30)], rounds=1)
+    assert session.history[-1]["n_test"] == 30
+    assert len(session.ask().items) == 6
+
+
+def test_a_session_predicts_as_the_wrapper_is_told_to():
+    class Rows(nn.Linear):
+        most = 0
+
+        def forward(self, x):
+            Rows.most = max(Rows.most, 0 if vars(self)["training"] else len(x))
+            return super().forward(x)
+
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), Rows(8, 3))
+    args = TrainingArgs(criterion=nn.CrossEntropyLoss(), replicate_in_memory=False)
+    make_session(ModelWrapper(model, args, device="cpu")).simulate(ORACLE, rounds=1)
+    assert 0 < Rows.most <= 60
+
+
+def test_the_callers_wrapper_measures_nothing_of_a_session():
+    wrapper = ModelWrapper(make_model(), nn.CrossEntropyLoss(), device="cpu")
+    wrapper.train_on_dataset(POOL, batch_size=32)
+    measured, kept = wrapper.get_metrics("train"), copy.deepcopy(wrapper.active_learning_metrics)
+    make_session(wrapper).simulate(ORACLE, rounds=1)
+    assert wrapper.get_metrics("train") == measured
+    assert wrapper.active_learning_metrics == kept
+    assert wrapper.args.optimizer is None
 
 
 def test_a_wrapper_fits_its_posterior_after_training_and_predicts_with_it():

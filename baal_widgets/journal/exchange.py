@@ -30,7 +30,9 @@ def write_labels(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
 def _csv(rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
     writer = csv.DictWriter(file, COLUMNS)
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        label = row["label"]
+        writer.writerow({**row, "label": label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)})
 
 
 def _jsonl(rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:

@@ -93,6 +93,11 @@ class Journal:
             rows = connection.execute(select(events).where(events.c.seq > after).order_by(events.c.seq))
             return [_event(row._mapping) for row in rows]
 
+    def holds(self, op_id: str) -> bool:
+        """Whether the operation of that id has been written."""
+        with self._lock, self._engine.begin() as connection:
+            return _find(connection, op_id) is not None
+
     def verify(self) -> int:
         """The number of facts, after checking every link of the chain. Reads the whole journal.
 

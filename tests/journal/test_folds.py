@@ -80,6 +80,22 @@ def test_an_undo_that_was_overtaken_changes_nothing():
     assert len(state.undone) == 1
 
 
+def test_facts_of_kinds_that_are_not_known_change_nothing():
+    told = [answer(1, 0, "cat"), answer(2, 1, None)]
+    state = fold([*told, event(3, "invented", 1, "dog", what="ever"), event(4, "flag", 9), event(5, "note", 9, "")])
+    assert {item: one.value for item, one in state.answers.items()} == {0: "cat", 1: None}
+    assert (state.done, state.seq) == (fold(told).done, 5)
+
+
+def test_a_class_keeps_its_answers_under_its_new_name():
+    opened = event(1, "opened", classes=["cat", "dog"])
+    told = [opened, answer(2, 0, "cat"), event(3, "class_renamed", old="cat", new="lynx"), answer(4, 1, "cat")]
+    state = fold([*told, event(5, "class_added", None, "cat"), answer(6, 2, "cat")])
+    assert state.labels == {0: "lynx", 1: "lynx", 2: "cat"}
+    assert state.classes == ["lynx", "dog", "cat"]
+    assert state.counts == {"lynx": 2, "cat": 1}
+
+
 def test_keys_find_items_that_have_moved():
     state = fold([answer(1, 0, "cat"), answer(2, 5, "dog")], index_of={"0": 7})
     assert state.labels == {7: "cat"}

@@ -26,6 +26,13 @@ def test_the_same_operation_is_written_once(tmp_path):
     assert len(journal.events()) == 1
 
 
+def test_a_journal_knows_the_operations_it_holds(tmp_path):
+    journal = Journal(tmp_path / "labels.db")
+    journal.append(Draft("label", item=1, value="cat", op_id="x"))
+    assert journal.holds("x")
+    assert not journal.holds("y")
+
+
 def test_a_batch_is_written_whole_or_not_at_all(tmp_path):
     journal = Journal(tmp_path / "labels.db")
     with pytest.raises(ValueError, match="JSON"):

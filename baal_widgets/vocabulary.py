@@ -1,0 +1,59 @@
+"""A label as a person gives it, as the journal writes it, and as the model learns it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from baal_widgets.checks import check_class, check_label_set
+from baal_widgets.journal import Answer
+
+SKIPPED, UNSURE = -1, -2
+"""What stands in the place of a class index for an item that was set aside."""
+
+
+class Vocabulary:
+    """The classes of a moment, and whether an item has one of them or any number.
+
+    What the journal writes is the name of the class, or the names as a JSON list, in the order of the classes.
+
+    >>> several = Vocabulary(["cat", "dog", "cow"], multi_label=True)
+    >>> several.written(["cow", 0]), several.target('["cat", "cow"]').tolist()
+    ('["cat", "cow"]', [1.0, 0.0, 1.0])
+    """
+
+    def __init__(self, classes: Sequence[str], multi_label: bool = False) -> None:
+        self.classes, self.multi_label = classes, multi_label
+        self._index = {name: index for index, name in enumerate(classes)}
+
+    def written(self, label: Any) -> str:
+        """A label that a person gave, checked: a name or index, or several where that may be."""
+        if self.multi_label:
+            return json.dumps(check_label_set(self.classes, label), ensure_ascii=False)
+        return check_class(self.classes, label)
+
+    def told(self, value: str) -> Any:
+        """A class name, or a tuple of them."""
+        return tuple(json.loads(value)) if self.multi_label else value
+
+    def indices(self, answer: Answer) -> Any:
+        """A class index or a list of them; what stands for it where the item was set aside."""
+        if answer.value is None:
+            return UNSURE if answer.why == "unsure" else SKIPPED
+        names = self.told(answer.value)
+        return [self._index[name] for name in names] if self.multi_label else self._index[names]
+
+    def target(self, value: str) -> Any:
+        """A class index, or a row of zeros and ones `[class]`."""
+        if not self.multi_label:
+            return self._index[value]
+        row = torch.zeros(len(self.classes))
+        row[[self._index[name] for name in self.told(value)]] = 1.0
+        return row
+
+    def targets(self, answers: Mapping[int, Answer | None]) -> dict[int, Any]:
+        """`{item: target}` of those of the items that are labelled."""
+        return {i: self.target(a.value) for i, a in answers.items() if a is not None and a.value is not None}
