@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
 from baal_widgets.devices import device_for, device_of, parts_of
-from baal_widgets.modelwrapper import Criterion, ModelWrapper, TrainingArgs, joined
+from baal_widgets.modelwrapper import Criterion, ModelWrapper, TrainingArgs, joined_items
 from baal_widgets.utils.structures import map_structure, to_device
 
 # No parameter's name ends in a dot, so that no model's state has this key.
@@ -98,7 +98,7 @@ class EnsembleModelWrapper(ModelWrapper):
         device = device_of(self.model)
         placed = self._placed(device)
         parts = [ensemble_prediction(part, self.model, placed) for part in parts_of(data, items)]
-        return joined(parts, dim=0)
+        return joined_items(parts, axes=2)
 
     def _check_checkpoints(self) -> None:
         if not self._weights:
@@ -152,6 +152,7 @@ class EnsembleModule(DrawsOnce, BayesianModule):
 
     patching_function = staticmethod(lambda module: module)
     unpatch_function = staticmethod(lambda module: module)
+    fitted = ("_weights",)
 
     def __init__(self, module: nn.Module, members: int = 5) -> None:
         if members < 1:

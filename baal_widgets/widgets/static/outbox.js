@@ -2,17 +2,32 @@
 // Answers on their way to the journal. Each is kept, here and in the browser's storage, until the kernel has
 // said that it is on disk; whatever may have been lost on the way is sent again under the same id.
 
-/** @typedef {{id: string, op: string, item?: number, value?: number, at: number, n: number}} Op */
+/** @typedef {number | number[]} Value  a class index, -1 for skipped, -2 for unsure; a list where several may hold */
+/**
+ * @typedef {object} Op
+ * @property {string} id
+ * @property {string} op
+ * @property {number=} card
+ * @property {Value=} value
+ * @property {string=} text
+ * @property {boolean=} on
+ * @property {string=} group
+ * @property {object=} about
+ * @property {number} at
+ * @property {number} n
+ */
 
-/** What the kernel knows with what is still on its way laid over it: item -> class index, -1 for skipped.
- * @param {Record<string, number>} answers @param {Op[]} pending
+const ANSWERS = ["label", "skip", "unsure"];
+
+/** What the kernel knows with what is still on its way laid over it: card -> value.
+ * @param {Record<string, Value>} answers @param {Op[]} pending
  */
 export function overlay(answers, pending) {
-  const seen = new Map(Object.entries(answers).map(([item, value]) => [Number(item), value]));
+  const seen = new Map(Object.entries(answers).map(([card, value]) => [Number(card), value]));
   for (const op of pending) {
-    if (op.item === undefined) continue;
-    if (op.op === "label" && op.value !== undefined) seen.set(op.item, op.value);
-    if (op.op === "skip") seen.set(op.item, -1);
+    if (op.card === undefined || !ANSWERS.includes(op.op)) continue;
+    if (op.op !== "label") seen.set(op.card, op.op === "skip" ? -1 : -2);
+    else if (op.value !== undefined) seen.set(op.card, op.value);
   }
   return seen;
 }
@@ -23,32 +38,47 @@ export function newId() {
   return `${Date.now().toString(36)}-${Array.from(random, (part) => part.toString(36)).join("")}`;
 }
 
+const DAYS_KEPT = 30;
+
 export class Outbox {
   /**
    * @param {(message: object) => void} send  may throw when the kernel is gone
    * @param {string} store  names the journal, so that answers find their way after a restart
    * @param {Storage | undefined} storage
+   * @param {(work: () => void) => void=} later  when to send: after the page has been painted
    */
-  constructor(send, store, storage) {
+  constructor(send, store, storage, later = (work) => work()) {
     this.send = send;
+    this.later = later;
     this.prefix = `baal-widgets:${store}:`;
     this.storage = storage;
     /** @type {Op[]} */
     this.pending = this.kept();
+    /** @type {Op[]} */
+    this.unsent = [];
     this.lastSent = 0;
     /** Whether some of what was sent is known not to be saved. */
     this.unsure = false;
     this.counter = 0;
   }
 
-  /** @param {string} op @param {number=} item @param {number=} value */
-  add(op, item, value) {
-    const entry = { id: newId(), op, item, value, at: Date.now(), n: this.counter++ };
+  /** @param {string} op @param {Omit<Op, "id" | "op" | "at" | "n">=} told @returns {Op} */
+  add(op, told = {}) {
+    const entry = { id: newId(), op, ...told, at: Date.now(), n: this.counter++ };
     this.pending.push(entry);
     this.keep(entry);
-    // nothing may overtake what has not arrived: then all goes again, in order
-    this.post(this.unsure ? this.pending : [entry]);
+    if (!this.unsent.push(entry)) return entry;
+    if (this.unsent.length === 1) this.later(() => this.flush());
     return entry;
+  }
+
+  /** Send what was added since the last time, in one message. */
+  flush() {
+    const entries = this.unsent;
+    this.unsent = [];
+    if (!entries.length) return;
+    // nothing may overtake what has not arrived: then all goes again, in order
+    this.post(this.unsure ? this.pending : entries);
   }
 
   /** The kernel has these on disk, or will not have them. @param {string[]} ids */
@@ -62,6 +92,7 @@ export class Outbox {
 
   /** Send everything unanswered once more, in order. */
   again() {
+    this.unsent = [];
     if (this.pending.length) this.post(this.pending);
   }
 
@@ -78,14 +109,14 @@ export class Outbox {
 
   /** @returns {Op[]} */
   kept() {
-    const found = [];
+    const found = [], oldest = Date.now() - DAYS_KEPT * 86_400_000;
     try {
       for (let i = 0; this.storage && i < this.storage.length; i++) {
         const key = this.storage.key(i);
         if (key?.startsWith(this.prefix)) found.push(JSON.parse(this.storage.getItem(key) ?? "null"));
       }
     } catch { /* storage is a convenience: private windows may refuse it */ }
-    return found.filter((entry) => entry?.id && entry?.op).sort((a, b) => a.at - b.at || a.n - b.n);
+    return found.filter((entry) => entry?.id && entry?.op && entry.at > oldest).sort((a, b) => a.at - b.at || a.n - b.n);
   }
 
   /** @param {Op} entry */
