@@ -60,7 +60,7 @@ def lab(tmp_path_factory):
         json.dumps({"fetchNews": "false", "checkForUpdates": False})
     )
     environment = environment_of(home)
-    port = _free_port()
+    port = free_port()
     options = [
         "--no-browser",
         "--allow-root",
@@ -252,7 +252,7 @@ def kernel_settings(lab):
     path.unlink(missing_ok=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

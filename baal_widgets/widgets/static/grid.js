@@ -16,7 +16,9 @@ import { showWhy } from "./why.js";
 
 const TICK = 1000, BUSY_TICK = 300, RETRY = 8000, RESEND = 30000, GATHER = 100;
 const PAUSE = 130, LATEST = 500;  // ms between keys that are a pause, and the longest that the surroundings lag behind
-const AHEAD = 120;      // pictures kept ready beyond the page
+const AHEAD = 200;      // pictures kept ready beyond the page
+const HEAD = 48;        // pictures of a new ranking that must be here before hands follow it
+const READY = 4;        // single images decoded ahead
 const PAST = 12;        // answers in the history strip
 
 /** @typedef {import("./outbox.js").Value} Value */
@@ -68,6 +70,11 @@ function render({ model, el }) {
   let view = null;
   /** @type {number[]} */
   let page = [];
+  /** @type {number[]} what follows the page: the newest ranking whose first images are here */
+  let lane = [];
+  let laneOf = -1;                // the lesson that ranked it
+  /** @type {Set<number>} cards answered since the lane was laid */
+  const handled = new Set();
   let turn = { id: "", at: 0 };   // the turn that the kernel has not heard of yet
   let reviewing = false;
   let furthest = 0;               // how far the single images were looked at
@@ -135,7 +142,7 @@ function render({ model, el }) {
   try { storage = window.localStorage; } catch { storage = undefined; }
   const prefs = new Prefs(storage);
   const outbox = new Outbox(send, model.get("store"), storage, soon);
-  const pictures = new Pictures(send, paintSoon);
+  const pictures = new Pictures(send, () => { layLane(); paintSoon(); });
 
   /** @param {object} message */
   function send(message) {
@@ -244,12 +251,14 @@ function render({ model, el }) {
   function answer(op, value, values) {
     if (!view) return;
     const cards = picked.size ? page.filter((card) => picked.has(card)) : [page[stage.at]];
+    if (!cards.every((card) => pictures.of(card))) { say("The image is still on its way"); return; } // nobody has seen it
     const now = performance.now(), group = cards.length > 1 ? newId() : undefined;
     const seen = answered();
     for (const card of cards) {
       const about = { via: group ? "bulk" : via, view: stage.view, ms: Math.round(now - arrivedAt), guess: revealed.has(card) || !view.blind ? "shown" : "hidden" };
       outbox.add(op, { card, value: view.multi && op === "label" ? values ?? toggled(seen.get(card), value) : value, group, about });
     }
+    for (const card of cards) handled.add(card);
     picked.clear();
     gesture++;
     if (group) stage.paintPicked(picked);
@@ -373,7 +382,7 @@ function render({ model, el }) {
   }
 
   /** @param {Map<number, Value>} seen */
-  function following(seen) { return (view?.queue ?? []).filter((card) => !seen.has(card) && !page.includes(card)); }
+  function following(seen) { return lane.filter((card) => !seen.has(card) && !handled.has(card) && !page.includes(card)); }
 
   /** @param {number[]} cards @param {boolean} own  whether hands turned it, and the kernel does not know yet */
   function setPage(cards, own) {
@@ -530,7 +539,7 @@ function render({ model, el }) {
     const text = claim ? `You said ${answerText(claim.said, view.classes)}; the model says ${view.classes[claim.guess]} (${percent(claim.share)}).` : "";
     stage.paintCard(stage.at, lookOf(card, answered(), waiting()), pictures.decoded(card, true), text);
     afterPaint(() => {
-      const ahead = page.slice(stage.at, stage.at + 4);
+      const ahead = [...page.slice(stage.at, stage.at + READY), ...following(answered()).slice(0, READY)].slice(0, READY);
       pictures.ask(ahead, true);
       for (const one of ahead) pictures.decoded(one, true);
     });
@@ -558,6 +567,7 @@ function render({ model, el }) {
     if (view.training?.error) complain(view.training.error);
     root.dataset.ready = String(page.every((card) => pictures.of(card)));
     root.dataset.generation = String(view.generation);
+    root.dataset.ahead = String(view.queue.filter((card) => pictures.of(card)).length);
     mark();
     tellState();
   }
@@ -662,6 +672,7 @@ function render({ model, el }) {
     if (message.view) adopt(message.view);
     if (message.held?.length) outbox.unsure = true;
     // look at what was undone, unless the hands are elsewhere by now
+    if (message.focus != null) handled.delete(message.focus);
     const at = message.focus != null && gesture === undoneAt ? page.indexOf(message.focus) : -1;
     if (at >= 0) goTo(at);
     if (message.said) say(message.said);
@@ -675,12 +686,22 @@ function render({ model, el }) {
     view = fresh;
     if (old && old.generation !== fresh.generation) whys.clear();
     if (turn.id && fresh.turned === turn.id) turn = { id: "", at: 0 };
-    paintControls();
     if (!turn.id && fresh.page.join() !== page.join()) setPage(fresh.page, false);
-    else if (old && old.generation !== fresh.generation) rankAnew();
     askForPictures();
+    layLane();
     // nobody is at work on what is all answered, or nothing was there yet
     if (!turn.id && !openPlaces().length && following(answered()).length && (!page.length || !root.contains(document.activeElement) && old?.generation !== fresh.generation)) turnPage();
+  }
+
+  /** Go on by the newest ranking, once its first images are here: hands must not run into empty frames. */
+  function layLane() {
+    if (!view) return;
+    const fresh = view.queue, anew = laneOf !== view.generation, first = laneOf < 0;
+    if (anew && !first && !fresh.slice(0, HEAD).every((card) => pictures.of(card))) return;
+    lane = fresh;
+    laneOf = view.generation;
+    if (!outbox.pending.length) handled.clear();
+    if (anew && !first) rankAnew();
   }
 
   /** The model has learned: what nobody has seen yet gives way to what it asks for now. */
