@@ -1,4 +1,5 @@
-"""The `baal-widgets` command: label the demo data or a folder of images in JupyterLab, export and verify labels."""
+"""The `baal-widgets` command: label the demo data or a folder of images in JupyterLab, export, verify and
+repair labels."""
 
 from __future__ import annotations
 
@@ -88,13 +89,36 @@ def export(told: argparse.Namespace) -> int:
 
 
 def verify(told: argparse.Namespace) -> int:
-    """Check every link of a journal's hash chain."""
-    from baal_widgets.journal import Journal
+    """Check every link of a journal's hash chain, and that the copy beside it tells the same."""
+    from baal_widgets.journal import Journal, JournalDamagedError
 
     journal = Journal(_existing(told.journal), create=False)
-    print(f"{told.journal}: {journal.verify()} facts, each as it was written")
-    journal.close()
+    try:
+        print(f"{told.journal}: {journal.verify()} facts, each as it was written")
+    except JournalDamagedError as error:
+        print("\n".join(error.differences), file=sys.stderr)
+        print(f"baal-widgets: {told.journal} is damaged. Try: baal-widgets repair {told.journal}", file=sys.stderr)
+        return 1
+    finally:
+        journal.close()
     return 0
+
+
+def repair(told: argparse.Namespace) -> int:
+    """Make a damaged journal whole from its file and the copy beside it; the damaged file is kept."""
+    from baal_widgets.journal import repair as mend
+
+    report = mend(told.file)
+    for difference in report.differences:
+        print(difference)
+    if report.damaged is None:
+        print(f"{report.path}: {report.rows} facts, each as it was written: nothing to repair")
+        return 0
+    print(f"{report.path}: {report.kept} facts kept, {len(report.restored)} restored, {len(report.lost)} lost")
+    if report.moved or report.refused:
+        print(f"Of two histories: {len(report.moved)} facts put last, {len(report.refused)} left out")
+    print(f"What was there before is in {report.damaged}")
+    return 1 if report.lost or report.refused else 0
 
 
 def open_lab(notebook: Path, told: argparse.Namespace) -> int:
@@ -188,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("journal")
     exporting.add_argument("file", help="a .csv or .jsonl file")
     add(verify, lab=False).add_argument("journal")
+    add(repair, lab=False).add_argument("file", help="the journal, a SQLite file")
     return parser
 
 

@@ -34,7 +34,7 @@ from baal_widgets.checks import (
 from baal_widgets.consistency import consistency
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
-from baal_widgets.journal import Answer, Draft, Event, Journal, Query, State, fold
+from baal_widgets.journal import Answer, Draft, Event, Journal, Query, State, fold, resume
 from baal_widgets.journal.exchange import write_labels
 from baal_widgets.learning import Learner, Lesson
 from baal_widgets.modelwrapper import ModelWrapper
@@ -163,7 +163,7 @@ class LabellingSession:
         if "://" not in os.fspath(journal) and not Path(journal).expanduser().is_file():
             raise FileNotFoundError(f"No journal at {journal}. To begin one, call LabellingSession(...) with it.")
         reader = Journal(journal)
-        state = fold(reader.events())
+        state = fold(reader.events(kinds=("opened", "class_added", "class_renamed")))
         reader.close()
         settings = state.settings
         if not settings:
@@ -644,12 +644,9 @@ class LabellingSession:
     # Within: every change is a fact in the journal first, then folded
 
     def _resume(self) -> State:
-        events = self._journal.events()
-        if not events:
-            self._journal.append(self._opening(), *self._given())
-            events = self._journal.events()
-        self._store = events[0].op_id
-        given, state = self.classes, fold(events, self._index_of)
+        first = self._journal.events(limit=1) or self._journal.append(self._opening(), *self._given())
+        self._store = first[0].op_id
+        given, state = self.classes, resume(self._journal, self._index_of)
         self._check_settings(state, given)
         if state.unknown:
             names = ", ".join(sorted(state.unknown)[:3])

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import sqlite3
 import sys
@@ -139,3 +140,26 @@ def test_verify_tells_a_sound_journal_from_a_damaged_one(tmp_path, capsys):
     (tmp_path / "labels.db").write_bytes(data.replace(b"b.png", b"d.png"))
     assert cli.main(["verify", place]) == 1
     assert "not as it was" in capsys.readouterr().err
+
+
+def test_repair_brings_back_what_verify_misses(tmp_path, capsys):
+    place = journal_with_labels(tmp_path / "labels.db")
+    assert cli.main(["repair", place]) == 0
+    assert "nothing to repair" in capsys.readouterr().out
+    with contextlib.closing(sqlite3.connect(place)) as connection, connection:
+        connection.execute("DELETE FROM events WHERE seq = 2")
+    assert cli.main(["verify", place]) == 1
+    assert "Row 2 of the journal is missing" in capsys.readouterr().err
+    assert cli.main(["repair", place]) == 0
+    assert "1 facts kept, 1 restored, 0 lost" in capsys.readouterr().out
+    assert cli.main(["verify", place]) == 0
+    assert "2 facts" in capsys.readouterr().out
+
+
+def test_repair_tells_by_its_exit_status_that_something_is_lost(tmp_path, capsys):
+    place = journal_with_labels(tmp_path / "labels.db")
+    for name in ("labels.db", "labels.db.jsonl"):
+        file = tmp_path / name
+        file.write_bytes(file.read_bytes().replace(b"b.png", b"d.png"))
+    assert cli.main(["repair", place]) == 1
+    assert "1 facts kept, 0 restored, 1 lost" in capsys.readouterr().out

@@ -1,6 +1,21 @@
 """Facts and where they are kept."""
 
+from baal_widgets.journal.checkpoint import resume
 from baal_widgets.journal.folds import Answer, Change, Query, State, fold
 from baal_widgets.journal.journal import Draft, Event, Journal, JournalDamagedError
+from baal_widgets.journal.repair import Report, repair
 
-__all__ = ["Answer", "Change", "Draft", "Event", "Journal", "JournalDamagedError", "Query", "State", "fold"]
+__all__ = [
+    "Answer",
+    "Change",
+    "Draft",
+    "Event",
+    "Journal",
+    "JournalDamagedError",
+    "Query",
+    "Report",
+    "State",
+    "fold",
+    "repair",
+    "resume",
+]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,8 +77,8 @@ class State:
     settings: dict[str, Any] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     answers: dict[int, Answer] = field(default_factory=dict)
-    done: list[Change] = field(default_factory=list)
-    undone: list[Change] = field(default_factory=list)
+    done: MutableSequence[Change] = field(default_factory=list)
+    undone: MutableSequence[Change] = field(default_factory=list)
     query: Query | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     seq: int = 0
@@ -100,6 +100,8 @@ class State:
     behind: int = 0
     n_done: Counter[str] = field(default_factory=Counter)
     _renamed: dict[str, str] = field(default_factory=dict)
+    _latest: dict[int, int] = field(default_factory=dict)
+    """By item: the latest change it ever had, so that an undo knows without a search that nobody came after."""
 
     @property
     def round(self) -> int:
@@ -220,7 +222,9 @@ class State:
         if event.kind != "import":
             self.done.append(Change(event.seq, item, before, answer, told.get("group")))
             self.n_done[event.annotator] += 1
-            self.undone = [c for c in self.undone if c.after.annotator != event.annotator]
+            self._latest[item] = event.seq
+            if self.undone:
+                self.undone = [c for c in self.undone if c.after.annotator != event.annotator]
             self._clock(event)
         self._put(item, answer)
 
@@ -236,7 +240,7 @@ class State:
         times = self.times.setdefault(event.annotator, deque(maxlen=PACE))
         times.append((event.time, event.payload.get("group")))
 
-    def _move(self, event: Event, source: list[Change], goal: list[Change]) -> int | None:
+    def _move(self, event: Event, source: MutableSequence[Change], goal: MutableSequence[Change]) -> int | None:
         seq = event.payload["target"]
         place = next((p for p in range(len(source) - 1, -1, -1) if source[p].seq == seq), None)
         if place is None:
@@ -246,7 +250,7 @@ class State:
         undone = goal is self.undone
         self.n_done[change.after.annotator] += -1 if undone else 1
         answer = change.before if undone else change.after
-        if undone:
+        if undone and self._latest[change.item] > seq:
             later = next((p for p, c in enumerate(self.done) if c.item == change.item and c.seq > seq), None)
             if later is not None:  # somebody has answered since: theirs stands, on other ground
                 self.done[later] = replace(self.done[later], before=change.before)
@@ -337,11 +341,11 @@ def fold(events: Iterable[Event], index_of: Mapping[str, int] | None = None) -> 
     return state
 
 
-def _last(stack: list[Change], annotator: str) -> Change | None:
+def _last(stack: Sequence[Change], annotator: str) -> Change | None:
     return next((change for change in reversed(stack) if change.after.annotator == annotator), None)
 
 
-def _group(stack: list[Change], last: Change | None) -> list[Change]:
+def _group(stack: Sequence[Change], last: Change | None) -> list[Change]:
     """The last change and all that one gesture made with it, last first."""
     if last is None or last.group is None:
         return [] if last is None else [last]

@@ -1,18 +1,35 @@
-"""The one table of the journal, and how to connect to the database that holds it.
+"""The tables of the journal, and how to connect to the database that holds it.
 
-Rows are only ever added. A row carries the hash of the row before it, so a changed byte anywhere breaks the
+Rows of `events` are only ever added. A row carries the hash of the row before it, so a changed byte anywhere breaks the
 chain from there on, which SQLite's own integrity check would not notice.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, Text, create_engine, event, inspect
+from sqlalchemy import (
+    Column,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    insert,
+    inspect,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import StaticPool
+
+WRITERS_LOCK = 0x6261616C  # by which writers of a PostgreSQL database know each other
 
 metadata = MetaData()
 
@@ -34,6 +51,19 @@ events = Table(
 )
 
 
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("keys", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+"""The folded state, in parts; see `checkpoint`. A cache: whoever does not know the table loses nothing."""
+
+
 def connect(place: str | os.PathLike[str] | None, create: bool = True) -> Engine:
     """An engine for a path (SQLite), a database URL, or `None` (SQLite in memory), with its table made.
 
@@ -42,16 +72,19 @@ def connect(place: str | os.PathLike[str] | None, create: bool = True) -> Engine
     the table is refused (`ValueError`) and left as it is.
     """
     url = _url(place)
+    path = file_of(url)
     if url.get_backend_name() != "sqlite":
         engine = create_engine(url)
-    elif url.database in (None, "", ":memory:"):
+    elif path is None:
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
-        _create_private(Path(str(url.database)))
+        _create_private(path)
         engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "begin", _begin_postgresql)
     if create:
         with engine.execution_options(writes=True).begin() as connection:
             metadata.create_all(connection)
@@ -61,6 +94,20 @@ def connect(place: str | os.PathLike[str] | None, create: bool = True) -> Engine
     return engine
 
 
+def create_file(path: Path) -> None:
+    """An empty journal in a new file, readable by its owner only."""
+    connect(path).dispose()
+
+
+def insert_rows(path: Path, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Rows as they are, all or none, into a SQLite file that has the table."""
+    engine = connect(path)
+    names = [column.name for column in events.columns]
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(insert(events), [dict(zip(names, row, strict=True)) for row in rows])
+    engine.dispose()
+
+
 def _url(place: str | os.PathLike[str] | None) -> URL:
     if place is None:
         return make_url("sqlite://")
@@ -68,6 +115,18 @@ def _url(place: str | os.PathLike[str] | None) -> URL:
     if "://" in text:
         return make_url(text)
     return URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of a SQLite database; `None` for memory and for other databases."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))
+
+
+def copy_of(path: Path) -> Path:
+    """Where the second copy of a journal's file lies."""
+    return path.with_name(f"{path.name}.jsonl")
 
 
 def _create_private(path: Path) -> None:
@@ -87,3 +146,9 @@ def _begin_sqlite(connection: Any) -> None:
     # A writer takes the lock before it reads the last hash, so two processes cannot both extend one row.
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _begin_postgresql(connection: Any) -> None:
+    # The same there: writers of this database wait for each other, until the end of their transaction.
+    if connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")  # a number of ours

@@ -1,0 +1,173 @@
+"""The folded state kept beside the facts, so that opening a long journal reads only what came later.
+
+A checkpoint is a cache and never a fact: plain JSON, compressed, that holds for one place, one chain hash and one
+order of the dataset's keys. Where anything does not fit, or a byte of it has changed, the facts are folded anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, MutableSequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, overload
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from baal_widgets.journal.folds import PACE, Answer, Change, Query, State
+from baal_widgets.journal.journal import Journal
+
+VERSION = 1  # to be raised when `State.apply` gives a fact another meaning
+EVERY = 20_000  # facts folded before it pays to write a checkpoint
+CHUNK = 5_000
+PLAIN = ("settings", "classes", "history", "seq", "asked", "n_labelled", "behind", "_renamed")
+SETS = ("unknown", "flagged", "reviewed")
+BY_ITEM = ("notes", "repeated", "_latest")
+COUNTERS = ("counts", "aside", "n_done")
+
+
+def resume(journal: Journal, index_of: Mapping[str, int] | None = None) -> State:
+    """`fold(journal.events(), index_of)`, from the last checkpoint on where there is one that fits.
+
+    After many facts that no checkpoint knew it writes one; that this fails is no error. A million facts
+    took 78 s the first time and 2.3 s after that, on two busy cores (`benchmarks/journal.py`).
+    """
+    keys = _fingerprint(index_of)
+    state = _read(journal, keys) or State()
+    begun, hash_ = state.seq, ""
+    while fresh := journal.events(state.seq, CHUNK):
+        for event in fresh:
+            state.apply(event, index_of)
+        hash_ = fresh[-1].hash
+    if state.seq - begun >= EVERY:
+        with suppress(SQLAlchemyError, OSError):  # the facts are all that matters
+            journal.write_checkpoint(state.seq, hash_, keys, _packed(state))
+    return state
+
+
+class Past(MutableSequence[Change]):
+    """A list of changes whose older part stays packed until somebody asks for it: undo seldom goes far back."""
+
+    def __init__(self, packed: Iterable[tuple[int, bytes]]) -> None:
+        self._packed = list(packed)
+        self._base = sum(n for n, _ in self._packed)
+        self._open: list[Change] = []
+
+    def __len__(self) -> int:
+        return self._base + len(self._open)
+
+    @overload
+    def __getitem__(self, place: int) -> Change: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Change]: ...
+    def __getitem__(self, place: int | slice) -> Change | list[Change]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        return self._open[self._reach(place)]
+
+    def __setitem__(self, place: Any, change: Any) -> None:
+        self._open[self._reach(place)] = change
+
+    def __delitem__(self, place: Any) -> None:
+        del self._open[self._reach(place)]
+
+    def insert(self, index: int, value: Change) -> None:
+        if index >= len(self):
+            self._open.append(value)
+        else:
+            self._open.insert(self._reach(index), value)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == (list(other) if isinstance(other, (list, Past)) else other)
+
+    def _reach(self, place: int) -> int:
+        """Where a place is in the part that is unpacked, after unpacking as much as it takes."""
+        place += len(self) if place < 0 else 0
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        while place < self._base:
+            n, data = self._packed.pop()
+            self._open[:0] = map(_change, json.loads(zlib.decompress(data)))
+            self._base -= n
+        return place - self._base
+
+    def packed(self) -> list[tuple[int, bytes]]:
+        """All of it in chunks; those that were never unpacked as they came."""
+        chunks = [self._open[start : start + CHUNK] for start in range(0, len(self._open), CHUNK)]
+        return [*self._packed, *[(len(chunk), _pack(list(map(_told, chunk)))) for chunk in chunks]]
+
+
+def _fingerprint(index_of: Mapping[str, int] | None) -> str:
+    told = json.dumps([VERSION, index_of and list(index_of.items())])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _read(journal: Journal, keys: str) -> State | None:
+    try:
+        parts = journal.read_checkpoint(keys)
+        return None if parts is None else _unpacked(parts)
+    except (SQLAlchemyError, ValueError, TypeError, KeyError, zlib.error):
+        return None
+
+
+def _pack(told: Any) -> bytes:
+    return zlib.compress(json.dumps(told, separators=(",", ":")).encode(), 1)
+
+
+def _told(change: Change) -> list[Any]:
+    before = None if change.before is None else _row(change.before)
+    return [change.seq, change.item, before, _row(change.after), change.group]
+
+
+def _row(answer: Answer) -> list[Any]:
+    return [answer.value, answer.round, answer.annotator, answer.seq, answer.why, answer.review]
+
+
+def _change(told: list[Any]) -> Change:
+    seq, item, before, after, group = told
+    return Change(seq, item, None if before is None else Answer(*before), Answer(*after), group)
+
+
+def _packed(state: State) -> list[bytes]:
+    told: dict[str, Any] = {name: getattr(state, name) for name in PLAIN}
+    told |= {name: sorted(getattr(state, name)) for name in SETS}
+    told |= {name: list(getattr(state, name).items()) for name in (*BY_ITEM, *COUNTERS)}
+    told["answers"] = [[item, *_row(answer)] for item, answer in state.answers.items()]
+    told["undone"] = list(map(_told, state.undone))
+    told["query"] = None if state.query is None else asdict(state.query)
+    told["again"] = [[person, list(said.items())] for person, said in state.again.items()]
+    told["times"] = [[person, list(times)] for person, times in state.times.items()]
+    done = state.done
+    if not isinstance(done, Past):
+        past = Past([])
+        past._open = list(done)
+        done = past
+    chunks = done.packed()
+    told["lengths"] = [n for n, _ in chunks]
+    return [_pack(told), *[data for _, data in chunks]]
+
+
+def _unpacked(parts: list[bytes]) -> State:
+    told = json.loads(zlib.decompress(parts[0]))
+    state = State(**{name: told[name] for name in PLAIN if not name.startswith("_")})
+    for name in SETS:
+        setattr(state, name, set(told[name]))
+    for name in BY_ITEM:
+        setattr(state, name, dict(told[name]))
+    for name in COUNTERS:
+        setattr(state, name, Counter(dict(told[name])))
+    state._renamed = told["_renamed"]
+    state.answers = {item: Answer(*row) for item, *row in told["answers"]}
+    state.undone = list(map(_change, told["undone"]))
+    if told["query"] is not None:
+        query: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told["query"].items()}
+        state.query = Query(**query)
+    state.again = {person: {item: (a, b) for item, (a, b) in said} for person, said in told["again"]}
+    state.times = {
+        person: deque([(time, group) for time, group in times], maxlen=PACE) for person, times in told["times"]
+    }
+    state.done = Past(zip(told["lengths"], parts[1:], strict=True))
+    return state

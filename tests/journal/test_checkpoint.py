@@ -1,0 +1,155 @@
+import contextlib
+import random
+import sqlite3
+from dataclasses import fields
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from baal_widgets.journal import Draft, Journal, State, checkpoint, fold, resume
+
+ITEMS = 30
+INDEX = {f"{item}.png": item for item in range(ITEMS)}
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 1)
+    monkeypatch.setattr(checkpoint, "CHUNK", 7)
+
+
+def drafts(n, seed=0):
+    """Facts of every kind, by two people."""
+    rng = random.Random(seed)
+    yield Draft("opened", payload={"classes": ["cat", "dog"]})
+    for place in range(n):
+        item = rng.randrange(ITEMS)
+        told = {"item": item, "key": f"{item}.png", "annotator": rng.choice(["me", "you"])}
+        kind = rng.choices(
+            ["label", "skip", "undo", "redo", "flag", "note", "repeat", "asked", "measured", "rename"],
+            [40, 5, 12, 6, 2, 2, 3, 2, 2, 1],
+        )[0]
+        if kind in ("undo", "redo"):
+            yield Draft(kind, payload={"target": rng.randrange(1, place + 2)}, **told)
+        elif kind == "asked":
+            payload = {"items": [1, 2], "keys": ["1.png", "2.png"], "scores": [0.5, None], "number": place}
+            yield Draft(kind, payload={**payload, "repeats": [3], "repeat_keys": ["3.png"], "repeats_for": "me"})
+        elif kind == "measured":
+            yield Draft(kind, payload={"round": place, "seq": rng.randrange(place + 1), "loss": 0.25})
+        elif kind == "rename":
+            yield Draft("class_added", value=f"class {place}")
+            yield Draft("class_renamed", payload={"old": f"class {place}", "new": f"name {place}"})
+        else:
+            payload = rng.choice([{}, {"group": f"g{place // 4}"}, {"why": "unsure"}, {"review": "kept"}])
+            value = None if kind == "skip" else rng.choice(["cat", "dog"])
+            yield Draft(kind, value=value, payload=payload if kind in ("label", "skip") else {}, **told)
+
+
+def same(one, other):
+    for field in fields(State):
+        assert getattr(one, field.name) == getattr(other, field.name), field.name
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_state_resumed_is_the_state_folded(tmp_path, seed):
+    check_resumed(tmp_path / "labels.db", seed)
+
+
+def test_a_state_is_resumed_from_any_place(place):
+    check_resumed(place, 100)
+
+
+def check_resumed(path, seed):
+    told = list(drafts(150, seed))
+    for start in (0, 60, 120):
+        journal = Journal(path)
+        journal.append(*told[start : start + 60])
+        same(resume(journal, INDEX), fold(journal.events(), INDEX))
+        journal.close()
+    journal = Journal(path)
+    state, whole = resume(journal, INDEX), fold(journal.events(), INDEX)
+    for event in journal.append(*[Draft("undo", payload={"target": seq}) for seq in range(180, 1, -1)]):
+        state.apply(event, INDEX)
+        whole.apply(event, INDEX)
+        assert state.next_to_undo("me") == whole.next_to_undo("me")
+    same(state, whole)
+
+
+def test_only_what_came_after_a_checkpoint_is_read(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "labels.db")
+    journal.append(*drafts(100))
+    seq = resume(journal, INDEX).seq
+    journal.append(Draft("label", item=1, key="1.png", value="cat"))
+    read = []
+    events = journal.events
+    monkeypatch.setattr(journal, "events", lambda *told: read.extend(events(*told)) or events(*told))
+    state = resume(journal, INDEX)
+    assert [event.seq for event in read] == [seq + 1]
+    assert state.labels[1] == "cat"
+
+
+def test_a_checkpoint_for_other_keys_is_not_used(tmp_path):
+    journal = Journal(tmp_path / "labels.db")
+    journal.append(*drafts(100))
+    resume(journal, INDEX)
+    moved = {key: item + 1 for key, item in INDEX.items()}
+    same(resume(journal, moved), fold(journal.events(), moved))
+    same(resume(journal), fold(journal.events()))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE checkpoints SET data = x'00'",
+        "UPDATE checkpoints SET data = substr(data, 1, 20) || x'ff' || substr(data, 22)",
+        "UPDATE checkpoints SET seq = 50",
+        "UPDATE checkpoints SET hash = 'no'",
+        "DELETE FROM checkpoints WHERE part > 0",
+        "DELETE FROM events WHERE seq > 60",
+        "DROP TABLE checkpoints",
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path, statement):
+    path = tmp_path / "labels.db"
+    journal = Journal(path)
+    journal.append(*drafts(100))
+    resume(journal, INDEX)
+    journal.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+    journal = Journal(path, create=False)
+    same(resume(journal, INDEX), fold(journal.events(), INDEX))
+    journal.close()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "labels.db")
+    journal.append(*drafts(100))
+
+    def full(*_):
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(journal, "write_checkpoint", full)
+    same(resume(journal, INDEX), fold(journal.events(), INDEX))
+
+
+def test_a_checkpoint_is_no_fact(tmp_path):
+    journal = Journal(tmp_path / "labels.db")
+    journal.append(*drafts(100))
+    before = journal.events()
+    resume(journal, INDEX)
+    assert journal.events() == before
+    assert journal.verify() == len(before)
+
+
+def test_many_drafts_cost_one_search_for_known_ids_and_one_insert(tmp_path):
+    from sqlalchemy import event
+
+    journal, said = Journal(tmp_path / "labels.db"), []
+    event.listen(journal._engine, "before_cursor_execute", lambda *told: said.append(told[2].split()[0]))
+    some = list(drafts(1000))
+    first = journal.append(*some, some[3])
+    assert said == ["BEGIN", "SELECT", "SELECT", "INSERT"]
+    assert first[-1] == first[3]
+    assert journal.append(*some) == first[:-1]
+    assert len(journal.events()) == len(some)
