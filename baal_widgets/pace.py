@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import median
 
 BREAK = 60.0  # seconds: whoever takes longer over an image has left it
+QUICKEST = 0.02  # seconds: quicker than that is a program
 FEWEST = 5  # gaps from which on a pace is told
 
 
@@ -15,7 +16,8 @@ def per_minute(times: Iterable[tuple[str, str | None]]) -> float | None:
     """Answers a minute, from the median time between answers; `None` where there are too few to tell.
 
     `times` are ISO 8601 texts in order, each with the group that the answer was given in, if any. Answers given by one
-    gesture share the time that it took. Gaps of more than a minute are breaks and left out.
+    gesture share the time that it took. Gaps of more than a minute are breaks, those below 20 ms are no hand's: both
+    are left out.
 
     >>> per_minute([(f"2024-01-01T12:00:{second:02}", None) for second in range(0, 30, 3)])
     20.0
@@ -24,7 +26,7 @@ def per_minute(times: Iterable[tuple[str, str | None]]) -> float | None:
     gaps = list[float]()
     for (before, _), (after, n) in zip(gestures, gestures[1:], strict=False):
         seconds = (after - before).total_seconds()
-        if 0 <= seconds <= BREAK:
+        if QUICKEST <= seconds <= BREAK:
             gaps += [seconds / n] * n
     middle = median(gaps) if len(gaps) >= FEWEST else 0
     return 60 / middle if middle > 0 else None

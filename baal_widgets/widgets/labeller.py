@@ -53,7 +53,8 @@ class Labeller(ipywidgets.VBox):
         self._busy = self._waiting = 0.0
         self._draw()
         self.grid.on_msg(self._draw_after)
-        figures = ipywidgets.HBox(self._places, layout={"flex_flow": "row wrap", "overflow": "visible"})
+        columns = "repeat(auto-fit, minmax(min(100%, 400px), 1fr))"
+        figures = ipywidgets.GridBox(self._places, layout={"grid_template_columns": columns, "overflow": "visible"})
         super().__init__([self.grid, figures])
 
     def figures(self, dark: bool = False) -> tuple[go.Figure, ...]:
@@ -121,4 +122,4 @@ class Labeller(ipywidgets.VBox):
 
 
 def _place_for_figure() -> ipywidgets.Output:
-    return ipywidgets.Output(layout={"flex": "1 1 420px", "min_width": "320px", "overflow": "hidden"})
+    return ipywidgets.Output(layout={"min_width": "0", "overflow": "hidden"})

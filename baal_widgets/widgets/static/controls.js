@@ -40,7 +40,7 @@ export function makeControls({ press, tell, hold }) {
   const undo = control("Undo", "undo"), redo = control("Redo", "redo"), next = control("Next images", "next");
   const learn = control("Retrain", "learn"), cancel = control("Cancel", "cancel"), find = control("Find", "find");
   const view = control("Single image", "view"), aid = control("Contrast", "aid"), again = control("Look again", "again");
-  const why = control("Why?", "why"), guess = control("Guess", "guess"), confirm = control("Take it", "confirm");
+  const why = control("Why?", "why"), guess = control("Guess", "guess"), confirm = control("Take guess", "confirm");
   const smaller = control("−", "smaller", "baal-small"), larger = control("+", "larger", "baal-small");
   const out = control("Export", "export");
   smaller.setAttribute("aria-label", "Smaller");

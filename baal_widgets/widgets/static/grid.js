@@ -463,6 +463,13 @@ function render({ model, el }) {
     act(action);
   }
 
+  /** Notebook 7 hears keys before we do: mark, where the key is, which are ours. @param {KeyboardEvent} event */
+  function claim(event) {
+    if (!(event.target instanceof Element) || !root.contains(event.target)) return;
+    const chord = event.ctrlKey || event.metaKey || event.altKey;
+    event.target.toggleAttribute("data-lm-suppress-shortcuts", !chord || (view !== null && actionOf(event, view.keys) !== null));
+  }
+
   /** @param {KeyboardEvent} event */
   function move(event) {
     gesture++;
@@ -536,7 +543,7 @@ function render({ model, el }) {
     const card = page[stage.at];
     if (!view || card === undefined) return;
     const claim = view.claims[card];
-    const text = claim ? `You said ${answerText(claim.said, view.classes)}; the model says ${view.classes[claim.guess]} (${percent(claim.share)}).` : "";
+    const text = claim ? `You said ${answerText(claim.said, view.classes)}; ${percent(claim.share)} of its nearest labelled images are ${view.classes[claim.guess]}.` : "";
     stage.paintCard(stage.at, lookOf(card, answered(), waiting()), pictures.decoded(card, true), text);
     afterPaint(() => {
       const ahead = [...page.slice(stage.at, stage.at + READY), ...following(answered()).slice(0, READY)].slice(0, READY);
@@ -757,6 +764,7 @@ function render({ model, el }) {
   const watcher = new ResizeObserver(() => { stage.across = 0; });
   watcher.observe(root);
   root.addEventListener("keydown", onKey);
+  window.addEventListener("keydown", claim, true);
   model.on("msg:custom", onMessage);
   stage.turnTo(prefs.view);
   prefs.apply(root);
@@ -765,6 +773,7 @@ function render({ model, el }) {
   return () => {
     for (const one of [timer, planned, whyTimer]) window.clearTimeout(one);
     model.off("msg:custom", onMessage);
+    window.removeEventListener("keydown", claim, true);
     watcher.disconnect();
     outbox.flush();
     pictures.close();
