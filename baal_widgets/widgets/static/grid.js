@@ -191,7 +191,7 @@ function render({ model, el }) {
         }
         break;
       case "next":
-        if (reviewing && card !== undefined && !answered().get(card)) keep(card);
+        if (reviewing && card !== undefined && !answered().has(card)) keep(card);
         else if (view.multi && card !== undefined && !answered().has(card)) answer("label", undefined, []);
         else if (view.multi && openPlaces().length) moveOn();
         else turnWhenSure();
