@@ -99,6 +99,7 @@ class LabelGrid(anywidget.AnyWidget):
         self._state_lock = threading.RLock()
         self._thumbnails = Thumbnails(self.deck.picture)
         super().__init__(store=self.deck.store)
+        self._thumbnails.prepare(self.deck.view()["page"][:96])  # the page asks for them as soon as it is there
         self.on_msg(self._on_message)
         self._answer_where_asked()
 
@@ -187,8 +188,9 @@ class LabelGrid(anywidget.AnyWidget):
                 "types": [one.type for one in made],
                 "reasons": [one.reason[:500] for one in made],
                 "whole": [one.whole for one in made],
+                "sizes": [len(one.data) for one in made],
             },
-            [one.data for one in made],
+            [b"".join(one.data for one in made)],  # one buffer: each costs a frame on every step of the way
         )
 
 

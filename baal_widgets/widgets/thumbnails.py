@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from PIL import Image
@@ -53,19 +53,35 @@ class Thumbnails:
         self._picture = picture
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int], Thumbnail] = OrderedDict()
+        self._coming: dict[tuple[int, int], Future[Thumbnail]] = {}
         self._size = 0
         self._workers: ThreadPoolExecutor | None = None
 
+    def prepare(self, cards: Iterable[int], side: int = SIDE) -> None:
+        """Begin to encode pictures that will be asked for, in the background."""
+        with self._lock:
+            self._workers = self._workers or ThreadPoolExecutor(WORKERS, "baal-widgets pictures")
+            for key in [(card, side) for card in cards]:
+                if key not in self._kept and key not in self._coming:
+                    self._coming[key] = self._workers.submit(self._make, *key)
+
     def of(self, cards: Sequence[int], side: int = SIDE) -> list[Thumbnail]:
         """The thumbnails of some cards, in their order. Raises `IndexError` for a card that there is not."""
+        self.prepare(cards, side)
+        return [self._one((card, side)) for card in cards]
+
+    def _one(self, key: tuple[int, int]) -> Thumbnail:
         with self._lock:
-            found = {card: self._kept.get((card, side)) for card in cards}
-            self._workers = self._workers or ThreadPoolExecutor(WORKERS, "baal-widgets pictures")
-        missing = [card for card, kept in found.items() if kept is None]
-        for card, made in zip(missing, self._workers.map(lambda card: self._make(card, side), missing), strict=True):
-            found[card] = made
-            self._keep((card, side), made)
-        return [found[card] or Thumbnail() for card in cards]
+            kept, coming = self._kept.get(key), self._coming.get(key)
+        if kept or not coming:  # a large picture may push out what has just come
+            return kept or self._make(*key)
+        try:
+            made = coming.result()
+        finally:
+            with self._lock:
+                self._coming.pop(key, None)
+        self._keep(key, made)
+        return made
 
     def _make(self, card: int, side: int) -> Thumbnail:
         try:

@@ -169,6 +169,8 @@ def test_fast_typing_loses_and_reorders_nothing(notebook, lab, kernel_settings, 
     page = opened.page
     page.evaluate("{ window.jupyterapp.commands.execute('notebook:run-cell'); true }")
     opened.wait_ready()
+    page.wait_for_selector(".js-plotly-plot")
+    page.wait_for_function("document.querySelector('.baal-widget').dataset.ahead >= 150")
     opened.command("notebook:move-cursor-down")
     if busy != "idle":
         page.evaluate("{ window.jupyterapp.commands.execute('notebook:run-cell'); true }")

@@ -22,8 +22,9 @@ CUT = """() => {
 # Notes which image lay under each key, and whether it could be seen.
 NOTE = """() => {
   window.typed = [];
-  document.querySelector('.baal-widget').addEventListener('keydown', (event) => {
-    const card = document.querySelector('.baal-card'), image = card.querySelector('img');
+  window.addEventListener('keydown', (event) => {
+    const card = event.target.closest('.baal-card'), image = card?.querySelector('img');
+    if (!card) return;
     const seen = Boolean(image?.naturalWidth);
     if (/^[0-9]$/.test(event.key)) window.typed.push([Number(card.dataset.card), event.key, seen]);
   }, { capture: true });
@@ -83,7 +84,6 @@ def test_a_thousand_keys_idle_training_blocked_and_restarted(notebook, lab, kern
     run_cell = "{ window.jupyterapp.commands.execute('notebook:run-cell'); true }"
     page.evaluate(run_cell)
     opened.wait_ready()
-    opened.command("notebook:move-cursor-down")
     show_card(opened)
     wait_prefetched(page)
     page.evaluate(NOTE)
@@ -95,8 +95,9 @@ def test_a_thousand_keys_idle_training_blocked_and_restarted(notebook, lab, kern
 
     opened.wait_saved()
     wait_prefetched(page)
+    opened.command("notebook:move-cursor-down")
     page.evaluate(run_cell)  # blocked from here
-    page.wait_for_function("document.body.textContent.includes('[*]')")
+    page.wait_for_function("document.querySelectorAll('.jp-InputPrompt')[1].textContent.includes('*')")
     hold_card(page)
     type_keys(page, 150, 600)
     opened.wait_saved()
@@ -112,16 +113,16 @@ def test_a_thousand_keys_idle_training_blocked_and_restarted(notebook, lab, kern
     opened.wait_ready()
     page.wait_for_selector(".js-plotly-plot")
     wait_prefetched(page)
-    page.evaluate(NOTE)
+    page.evaluate("window.typed = []")
     hold_card(page)
     type_keys(page, 200, 800)
     opened.wait_saved()
 
     typed += page.evaluate("window.typed")
     expected = [(card, CLASSES[KEYS.index(key)]) for card, key, _ in typed]
-    blank = sum(not seen for _, _, seen in typed)
-    print(f"\n{len(typed)} keys, {blank} of them before the image was decoded")
-    assert blank <= 10  # where a new ranking came in the middle of the rush
+    blank = [place for place, (_, _, seen) in enumerate(typed) if not seen]
+    print(f"\n{len(typed)} keys, before the image was decoded: {blank}")
+    assert not blank
     assert (len(expected), len({card for card, _ in expected})) == (1000, 1000)
     assert in_order(path) == expected
     state = labels_on_disk(path)
@@ -149,7 +150,8 @@ def test_a_page_of_400_images_is_usable_soon(notebook):
           const begun = performance.now();
           const watch = new MutationObserver(() => {
             const widget = document.querySelector('.baal-widget');
-            if (widget?.querySelector('.baal-tile img[src]')) window.shown.first ??= performance.now() - begun;
+            if (widget) window.shown.display ??= performance.now() - begun;
+            if (widget?.querySelector('.baal-tile img')) window.shown.first ??= performance.now() - begun;
             if (widget?.dataset.ready === 'true' && document.querySelectorAll('.baal-tile').length === 400) {
               window.shown.all = performance.now() - begun;
               watch.disconnect();
@@ -161,7 +163,8 @@ def test_a_page_of_400_images_is_usable_soon(notebook):
     )
     page.wait_for_function("window.shown.all", timeout=60_000)
     shown = page.evaluate("window.shown")
-    print(f"\n400 images of 64 x 64: the first after {shown['first']:.0f} ms, all after {shown['all']:.0f} ms")
+    told = ", ".join(f"{name} after {ms:.0f} ms" for name, ms in shown.items())
+    print(f"\n400 images of 64 x 64, from the cell's run: {told}")
     opened.focus_tile(399)
     page.keyboard.press("1")
     opened.wait_saved()

@@ -75,7 +75,8 @@ def test_pictures_travel_as_bytes_that_show_the_image(page):
     page.say(kind="pictures", cards=[2, 0])
     content, buffers = page.heard[-1]
     assert (content["cards"], content["types"]) == ([2, 0], ["image/png", "image/png"])
-    assert [Image.open(io.BytesIO(data)).getpixel((0, 0)) for data in buffers] == [(200,) * 3, (0,) * 3]
+    first, second = buffers[0][: content["sizes"][0]], buffers[0][content["sizes"][0] :]
+    assert [Image.open(io.BytesIO(data)).getpixel((0, 0)) for data in (first, second)] == [(200,) * 3, (0,) * 3]
 
 
 def test_a_picture_that_cannot_be_read_is_told_with_the_reason():
@@ -86,7 +87,7 @@ def test_a_picture_that_cannot_be_read_is_told_with_the_reason():
     page = Page(LabelGrid(Disk([0, 0]), CLASSES))
     page.say(kind="pictures", cards=[1])
     content, buffers = page.heard[-1]
-    assert (content["reasons"], buffers) == (["1.png is truncated"], [b""])
+    assert (content["reasons"], content["sizes"], buffers) == (["1.png is truncated"], [0], [b""])
 
 
 def test_no_image_and_no_label_is_in_the_widgets_state(page):

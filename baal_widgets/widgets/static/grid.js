@@ -18,7 +18,7 @@ const TICK = 1000, BUSY_TICK = 300, RETRY = 8000, RESEND = 30000, GATHER = 100;
 const PAUSE = 130, LATEST = 500;  // ms between keys that are a pause, and the longest that the surroundings lag behind
 const AHEAD = 200;      // pictures kept ready beyond the page
 const HEAD = 48;        // pictures of a new ranking that must be here before hands follow it
-const READY = 4;        // single images decoded ahead
+const READY = 4;        // single images kept ready in full
 const PAST = 12;        // answers in the history strip
 
 /** @typedef {import("./outbox.js").Value} Value */
@@ -525,7 +525,6 @@ function render({ model, el }) {
       differs: guessed !== undefined && value !== undefined && (Array.isArray(value) ? !value.includes(guessed) : value >= 0 && value !== guessed),
       flagged: Boolean(known.marks[card]?.flag),
       noted: Boolean(known.marks[card]?.note),
-      url: picture?.url ?? "",
       reason: picture?.reason ?? "",
     };
   }
@@ -534,9 +533,9 @@ function render({ model, el }) {
 
   /** @param {number[]} places */
   function paintPlaces(places) {
+    if (stage.view === "card") { paintCard(); return; } // the tiles are painted when they are turned to
     const seen = answered(), waits = waiting();
-    for (const place of places) stage.paint(place, lookOf(page[place], seen, waits));
-    if (stage.view === "card") paintCard();
+    for (const place of places) stage.paint(place, lookOf(page[place], seen, waits), pictures.of(page[place])?.image ?? null);
   }
 
   function paintCard() {
@@ -544,11 +543,9 @@ function render({ model, el }) {
     if (!view || card === undefined) return;
     const claim = view.claims[card];
     const text = claim ? `You said ${answerText(claim.said, view.classes)}; ${percent(claim.share)} of its nearest labelled images are ${view.classes[claim.guess]}.` : "";
-    stage.paintCard(stage.at, lookOf(card, answered(), waiting()), pictures.decoded(card, true), text);
+    stage.paintCard(stage.at, lookOf(card, answered(), waiting()), pictures.of(card, true)?.image ?? null, text);
     afterPaint(() => {
-      const ahead = [...page.slice(stage.at, stage.at + READY), ...following(answered()).slice(0, READY)].slice(0, READY);
-      pictures.ask(ahead, true);
-      for (const one of ahead) pictures.decoded(one, true);
+      pictures.askLarge([...page.slice(stage.at, stage.at + READY), ...following(answered()).slice(0, READY)].slice(0, READY));
     });
   }
 
@@ -748,6 +745,7 @@ function render({ model, el }) {
     timer = window.setTimeout(tick, busy ? BUSY_TICK : TICK);
     if (document.visibilityState === "hidden") return;
     const now = Date.now();
+    pictures.pump(); // what was lost is asked for again
     if (outbox.pending.length && now - outbox.lastSent > (outbox.unsure ? RETRY : RESEND)) outbox.again();
     if (turn.id && now - turn.at > RETRY) {
       turn.at = now;

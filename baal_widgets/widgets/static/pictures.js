@@ -1,9 +1,15 @@
 // @ts-check
 // The pictures of the cards: asked for ahead of the hands, decoded before they are needed, let go of behind them.
 
-const CHUNK = 24, KEPT = 600, KEPT_LARGE = 12;
+const FLIGHTS = 2;                         // requests on their way at once
+const FIRST = 48, LEAST = 12, MOST = 192, LARGE_MOST = 4;  // pictures in a request
+const SOON = 250, LATE = 600;              // ms: an answer sooner than this may be larger, one later than that smaller
+const LOST = 30000;                        // ms after which an answer is not waited for any more
+const KEPT = 600, KEPT_LARGE = 12;
 
-/** @typedef {{url: string, reason: string, whole: boolean}} Picture  a reason where it cannot be shown */
+/** @typedef {{url: string, reason: string, whole: boolean, image: HTMLImageElement | null}} Picture
+ *   `image` is loaded and is the one to show; a reason where there is none */
+/** @typedef {{cards: number[], large: boolean, at: number}} Flight */
 
 export class Pictures {
   /** @param {(message: object) => void} send @param {() => void} arrived */
@@ -14,80 +20,135 @@ export class Pictures {
     this.small = new Map();
     /** @type {Map<number, Picture>} */
     this.large = new Map();
-    /** @type {Set<string>} */
-    this.wanted = new Set();
-    /** @type {Map<string, HTMLImageElement>} decoded and held, so that showing one costs nothing */
-    this.ready = new Map();
+    /** @type {number[]} what is still to be asked for, most wanted first */
+    this.queue = [];
+    /** @type {number[]} */
+    this.largeQueue = [];
+    /** @type {Flight[]} */
+    this.flights = [];
+    this.chunk = FIRST;
   }
 
   /** The best picture there is of a card. @param {number} card @param {boolean=} large */
   of(card, large = false) {
-    return (large ? this.large.get(card) : undefined) ?? this.small.get(card);
+    const best = large ? this.large.get(card) : undefined;
+    return best?.image ? best : this.small.get(card);
   }
 
-  /** Ask for those that are neither here nor on their way. @param {number[]} cards @param {boolean=} large */
-  ask(cards, large = false) {
-    const held = large ? this.large : this.small;
-    const missing = cards.filter((card) => !held.has(card) && !this.wanted.has(`${large} ${card}`)
-      && !(large && this.small.get(card)?.whole));
-    for (const card of missing) this.wanted.add(`${large} ${card}`);
-    for (let i = 0; i < missing.length; i += CHUNK) {
-      this.send({ kind: "pictures", cards: missing.slice(i, i + CHUNK), large });
+  /** Ask for those that are not here, before all that was asked for until now. @param {number[]} cards */
+  ask(cards) {
+    const wanted = new Set(cards);
+    this.queue = [...wanted, ...this.queue.filter((card) => !wanted.has(card))];
+    this.pump();
+  }
+
+  /** Ask for these in full, and for no others any more. @param {number[]} cards */
+  askLarge(cards) {
+    this.largeQueue = cards.filter((card) => !this.small.get(card)?.whole);
+    this.pump();
+  }
+
+  pump() {
+    const now = Date.now();
+    this.flights = this.flights.filter((flight) => now - flight.at < LOST);
+    this.queue = this.queue.filter((card) => !this.small.has(card));
+    this.largeQueue = this.largeQueue.filter((card) => !this.large.has(card));
+    while (this.flights.length < FLIGHTS) {
+      const large = this.missing(true).length > 0, cards = this.missing(large).slice(0, large ? LARGE_MOST : this.chunk);
+      if (!cards.length) return;
+      this.flights.push({ cards, large, at: now });
+      this.send({ kind: "pictures", cards, large });
     }
+  }
+
+  /** What is neither here nor on its way. @param {boolean} large */
+  missing(large) {
+    const flying = new Set(this.flights.filter((flight) => flight.large === large).flatMap((flight) => flight.cards));
+    return (large ? this.largeQueue : this.queue).filter((card) => !flying.has(card));
   }
 
   /** What was asked for may have been lost: ask again when it is needed. */
-  forgetWanted() { this.wanted.clear(); }
+  forgetWanted() { this.flights = []; }
 
-  /** @param {{cards: number[], types: string[], reasons: string[], whole: boolean[], large: boolean}} message
-   * @param {DataView[]} buffers */
-  take(message, buffers) {
-    const held = message.large ? this.large : this.small;
-    message.cards.forEach((card, place) => {
-      this.wanted.delete(`${message.large} ${card}`);
-      const old = held.get(card);
-      if (old && !old.reason) return;
-      const reason = message.reasons[place];
-      const bytes = /** @type {any} */ (buffers[place]);
-      const url = reason ? "" : URL.createObjectURL(new Blob([bytes], { type: message.types[place] }));
-      held.set(card, { url, reason, whole: message.whole[place] });
-    });
-    this.arrived();
-  }
-
-  /** Decode a card's picture now, so that it can be painted in the frame in which it is asked for.
-   * @param {number} card @param {boolean} large @returns {HTMLImageElement | null} */
-  decoded(card, large) {
-    const picture = this.of(card, large);
-    if (!picture?.url) return null;
-    let image = this.ready.get(picture.url);
-    if (!image) {
-      image = new Image();
-      image.decoding = "sync";
-      image.draggable = false;
-      image.src = picture.url;
-      this.ready.set(picture.url, image);
-      image.decode().catch(() => {});
-      if (this.ready.size > 2 * KEPT_LARGE) this.ready.delete(/** @type {string} */ (this.ready.keys().next().value));
+  /** @param {{cards: number[], types: string[], sizes: number[], reasons: string[], whole: boolean[], large: boolean}} message
+   * @param {DataView[]} buffers  one: the pictures, one after the other */
+  async take(message, buffers) {
+    const flight = this.flights.find(({ cards, large }) => large === message.large && cards.join() === message.cards.join());
+    if (flight) {
+      const took = Date.now() - flight.at;
+      if (!flight.large && took < SOON) this.chunk = Math.min(MOST, 2 * this.chunk);
+      if (!flight.large && took > LATE) this.chunk = Math.max(LEAST, this.chunk / 2);
     }
-    return image;
+    const held = message.large ? this.large : this.small;
+    let start = 0;
+    /** @type {[number, Picture][]} */
+    const made = message.cards.map((card, place) => {
+      const bytes = new Uint8Array(buffers[0].buffer, buffers[0].byteOffset + start, message.sizes[place]), reason = message.reasons[place];
+      start += message.sizes[place];
+      const url = reason ? "" : addressOf(bytes, message.types[place], message.large);
+      return [card, { url, reason, whole: message.whole[place], image: null }];
+    });
+    const loads = made.filter(([card]) => !held.get(card)?.image).map(async ([card, picture]) => {
+      if (picture.url) {
+        picture.image = await loaded(picture.url);
+        if (!picture.image) picture.reason = "The browser cannot show this picture.";
+      }
+      if (!held.get(card)?.image) held.set(card, picture);
+    });
+    await Promise.all(loads);
+    this.flights = this.flights.filter((other) => other !== flight);
+    this.pump();
+    this.arrived();
   }
 
   /** Let go of what is neither shown nor about to be. @param {Set<number>} needed */
   keepOnly(needed) {
+    this.queue = this.queue.filter((card) => needed.has(card));
     for (const [held, most] of /** @type {[Map<number, Picture>, number][]} */ ([[this.small, KEPT], [this.large, KEPT_LARGE]])) {
       for (const [card, { url }] of held) {
         if (held.size <= most) break;
         if (needed.has(card)) continue;
         held.delete(card);
-        if (!url) continue;
-        this.ready.delete(url);
-        URL.revokeObjectURL(url);
+        if (url.startsWith("blob:")) URL.revokeObjectURL(url);
       }
     }
   }
 
   close() {
-    for (const held of [this.small, this.large]) for (const { url } of held.values()) if (url) URL.revokeObjectURL(url);
+    for (const { url } of this.large.values()) if (url) URL.revokeObjectURL(url);
   }
+}
+
+/** Small pictures as data: URLs, which the page reads by itself; a blob costs a word with the browser's own process, ms each.
+ * @param {Uint8Array} bytes @param {string} type @param {boolean} large */
+function addressOf(bytes, type, large) {
+  if (large) return URL.createObjectURL(new Blob([/** @type {any} */ (bytes)], { type }));
+  return `data:${type};base64,${base64(bytes)}`;
+}
+
+/** @param {any} bytes */
+function base64(bytes) {
+  if (bytes.toBase64) return bytes.toBase64(); // browsers since 2025
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode.apply(null, bytes.subarray(i, i + 8192));
+  return btoa(text);
+}
+
+const TINY = 100; // pixels: below this each one is shown as a square
+
+/** @param {string} url @returns {Promise<HTMLImageElement | null>} */
+function loaded(url) {
+  const image = new Image();
+  image.className = "baal-image";
+  image.alt = "";
+  image.draggable = false;
+  image.decoding = "sync"; // painted in the frame in which it is asked for
+  return new Promise((resolve) => {
+    image.onload = () => {
+      image.classList.toggle("baal-tiny", Math.max(image.naturalWidth, image.naturalHeight) < TINY);
+      resolve(image);
+    };
+    image.onerror = () => resolve(null);
+    image.src = url;
+  });
 }

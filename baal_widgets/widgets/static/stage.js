@@ -12,11 +12,9 @@ import { touched } from "./keys.js";
  * @property {boolean} differs  whether the guess is another one than the answer
  * @property {boolean} flagged
  * @property {boolean} noted
- * @property {string} url
  * @property {string} reason  why there is no picture
  */
 
-const TINY = 100; // pixels: below this each one is shown as a square
 const DRAG = 6;   // pixels: less is a click
 
 export class Stage {
@@ -36,6 +34,8 @@ export class Stage {
     this.grid = element("div", "baal-grid", { role: "listbox", "aria-label": "Images to label", "aria-multiselectable": "true" });
     this.card = element("div", "baal-card", { role: "group", tabindex: "0" });
     this.viewport = element("div", "baal-viewport");
+    this.pane = element("div", "baal-pane");
+    this.viewport.append(this.pane);
     this.caption = element("div", "baal-caption");
     this.card.append(this.viewport, this.caption);
     this.card.hidden = true;
@@ -54,7 +54,7 @@ export class Stage {
     this.tiles = cards.map((card, place) => {
       const tile = element("div", "baal-tile", { role: "option", tabindex: "-1", "aria-selected": "false",
         "data-card": String(card), "data-place": String(place) });
-      tile.append(element("img", "baal-image", { alt: "", draggable: "false" }), element("span", "baal-guess"), element("span", "baal-answer"));
+      tile.append(element("span", "baal-guess"), element("span", "baal-answer"));
       return tile;
     });
     this.grid.replaceChildren(...this.tiles);
@@ -62,19 +62,16 @@ export class Stage {
     this.sightOf = -1;
   }
 
-  /** @param {number} place @param {Look} look */
-  paint(place, look) {
+  /** @param {number} place @param {Look} look @param {HTMLImageElement | null} image  it moves to where it is shown */
+  paint(place, look, image) {
     const tile = this.tiles[place];
     if (!tile) return;
+    if (image && tile.firstChild !== image) tile.prepend(image);
     const key = JSON.stringify(look);
     if (tile.dataset.look === key) return; // writing to the page is what costs
     tile.dataset.look = key;
     tile.dataset.state = look.state;
-    const [image, guess, answer] = /** @type {[HTMLImageElement, HTMLElement, HTMLElement]} */ ([...tile.children]);
-    if (look.url && image.src !== look.url) {
-      image.src = look.url;
-      image.onload = () => image.classList.toggle("baal-tiny", Math.max(image.naturalWidth, image.naturalHeight) < TINY);
-    }
+    const [guess, answer] = /** @type {HTMLElement[]} */ ([...tile.children].slice(-2));
     tile.classList.toggle("baal-broken", Boolean(look.reason));
     if (look.reason) guess.title = look.reason;
     write(guess, look.reason ? `⚠ ${look.reason}` : look.guess);
@@ -83,24 +80,14 @@ export class Stage {
     tile.setAttribute("aria-label", this.spoken(place, look));
   }
 
-  /** One image, large. `image` is decoded already. @param {number} place @param {Look} look @param {HTMLImageElement | null} image
-   * @param {string} claim */
+  /** One image, large. @param {number} place @param {Look} look @param {HTMLImageElement | null} image @param {string} claim */
   paintCard(place, look, image, claim) {
-    const shown = this.viewport.firstChild;
-    if (image && shown !== image) {
-      image.className = "baal-image";
-      image.alt = "";
-      image.classList.toggle("baal-tiny", image.naturalWidth > 0 && Math.max(image.naturalWidth, image.naturalHeight) < TINY);
-      if (!image.complete) image.onload = () => image.classList.toggle("baal-tiny", Math.max(image.naturalWidth, image.naturalHeight) < TINY);
-      this.viewport.replaceChildren(image);
-      if (this.card.dataset.card !== String(this.cards[place])) this.resetZoom();
-      this.applyZoom();
-    } else if (!image) {
-      const reason = look.reason ? `⚠ ${look.reason}` : "";
-      if (shown instanceof HTMLImageElement || this.viewport.textContent !== reason) {
-        this.viewport.replaceChildren(element("p", "baal-reason", {}, reason));
-      }
+    const shown = this.pane.firstChild;
+    if (image && shown !== image) this.pane.replaceChildren(image);
+    if (!image && (shown instanceof HTMLImageElement || this.pane.textContent !== look.reason)) {
+      this.pane.replaceChildren(element("p", "baal-reason", {}, look.reason && `⚠ ${look.reason}`));
     }
+    if (this.card.dataset.card !== String(this.cards[place])) this.resetZoom();
     this.card.dataset.card = String(this.cards[place]);
     const key = JSON.stringify([look, claim, place]);
     if (this.card.dataset.look === key) return;
@@ -185,7 +172,10 @@ export class Stage {
 
   // Zoom and pan of the single image
 
-  resetZoom() { this.zoom = { scale: 1, x: 0, y: 0 }; }
+  resetZoom() {
+    this.zoom = { scale: 1, x: 0, y: 0 };
+    this.applyZoom();
+  }
 
   /** @param {number} factor @param {number=} x @param {number=} y  the point that stays where it is, from the middle */
   zoomBy(factor, x = 0, y = 0) {
@@ -205,8 +195,7 @@ export class Stage {
   }
 
   applyZoom() {
-    const image = /** @type {HTMLElement | null} */ (this.viewport.firstElementChild);
-    if (image) image.style.transform = this.zoom.scale === 1 ? "" : `translate(${this.zoom.x}px, ${this.zoom.y}px) scale(${this.zoom.scale})`;
+    this.pane.style.transform = this.zoom.scale === 1 ? "" : `translate(${this.zoom.x}px, ${this.zoom.y}px) scale(${this.zoom.scale})`;
     this.viewport.dataset.zoom = this.zoom.scale.toFixed(2);
   }
 
