@@ -443,7 +443,8 @@ function render({ model, el }) {
   /** @param {KeyboardEvent} event */
   function onKey(event) {
     if (event.key === "Tab" || !view) return;
-    const onControl = event.target instanceof HTMLButtonElement || event.target instanceof HTMLSelectElement || event.target instanceof HTMLInputElement;
+    const inList = event.target instanceof HTMLSelectElement && !event.ctrlKey && !event.metaKey && event.key !== "Escape";
+    const onControl = event.target instanceof HTMLButtonElement || event.target instanceof HTMLInputElement;
     if (event.key === "F2" && event.target instanceof HTMLElement && event.target.dataset.value) {
       event.preventDefault();
       event.stopPropagation();
@@ -451,7 +452,7 @@ function render({ model, el }) {
       return;
     }
     const inSheet = event.target instanceof Element && sheet.contains(event.target);
-    if (onControl && (["Enter", " "].includes(event.key) || event.key.startsWith("Arrow"))) { event.stopPropagation(); return; }
+    if (inList || onControl && (["Enter", " "].includes(event.key) || event.key.startsWith("Arrow"))) { event.stopPropagation(); return; }
     const action = actionOf(event, view.keys);
     // The notebook must not act on plain keys: "b" would insert a cell. Ctrl+S and its kind stay the notebook's.
     if (action || !(event.ctrlKey || event.metaKey || event.altKey)) event.stopPropagation();
@@ -672,8 +673,10 @@ function render({ model, el }) {
       paintSoon();
       return;
     }
-    outbox.done(message.done ?? []);
+    const kept = new Set(outbox.done(message.done ?? []));
     if (message.view) adopt(message.view);
+    const places = page.flatMap((card, place) => (kept.has(card) ? [place] : []));
+    if (places.length) paintPlaces(places); // what is on disk is ticked at once, what surrounds it in the next pause
     if (message.held?.length) outbox.unsure = true;
     // look at what was undone, unless the hands are elsewhere by now
     if (message.focus != null) handled.delete(message.focus);

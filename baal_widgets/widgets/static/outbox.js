@@ -81,13 +81,14 @@ export class Outbox {
     this.post(this.unsure ? this.pending : entries);
   }
 
-  /** The kernel has these on disk, or will not have them. @param {string[]} ids */
+  /** The kernel has these on disk, or will not have them: of which cards they tell. @param {string[]} ids */
   done(ids) {
-    if (!ids.length) return;
-    const gone = new Set(ids);
+    if (!ids.length) return [];
+    const gone = new Set(ids), cards = this.pending.flatMap((entry) => (gone.has(entry.id) && entry.card !== undefined ? [entry.card] : []));
     this.pending = this.pending.filter((entry) => !gone.has(entry.id));
     for (const id of ids) this.forget(id);
     if (!this.pending.length) this.unsure = false;
+    return cards;
   }
 
   /** Send everything unanswered once more, in order. */
