@@ -8,6 +8,7 @@ from typing import Any
 
 KINDS = ("label", "skip", "unsure", "keep", "undo", "redo", "flag", "note", "class", "rename")
 ON_A_CARD = frozenset({"label", "skip", "unsure", "keep", "flag", "note"})
+WITH_TEXT = frozenset({"note", "class", "rename"})
 LONGEST_ID = 80
 MOST_CARDS = 2_000
 LONGEST_TEXT = 10_000
@@ -40,7 +41,12 @@ def parse_op(raw: object) -> Op:
         several = isinstance(value, list) and len(value) <= MOST_CARDS and all(map(_is_index, value))
         if not (_is_index(value) or (several and kind == "label")):
             raise TypeError(f"{kind!r} needs the index of a class, got {_short(value)}.")
-    text, on, group, about = raw.get("text", ""), raw.get("on", True), raw.get("group"), raw.get("about")
+    text, on, group, about = (
+        raw.get("text", None if kind in WITH_TEXT else ""),
+        raw.get("on", True),
+        raw.get("group"),
+        raw.get("about"),
+    )
     if not isinstance(text, str) or len(text) > LONGEST_TEXT:
         raise ValueError(f"Expected a text of at most {LONGEST_TEXT:,} characters, got {_short(text)}.")
     if not isinstance(on, bool):
