@@ -34,7 +34,7 @@ from baal_widgets.checks import (
 from baal_widgets.consistency import consistency
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
-from baal_widgets.journal import Answer, Draft, Event, Journal, Query, State, fold, resume
+from baal_widgets.journal import Answer, Draft, Event, Journal, Query, State, fold, keep, resume
 from baal_widgets.journal.exchange import write_labels
 from baal_widgets.learning import Learner, Lesson
 from baal_widgets.modelwrapper import ModelWrapper
@@ -625,6 +625,8 @@ class LabellingSession:
             job.cancel()
             job.exception()
         with self._lock:
+            if not self._closed:
+                keep(self._journal, self._state, self._index_of)
             self._closed = True
             self._journal.close()
 

@@ -1,6 +1,6 @@
 """Facts and where they are kept."""
 
-from baal_widgets.journal.checkpoint import resume
+from baal_widgets.journal.checkpoint import keep, resume
 from baal_widgets.journal.folds import Answer, Change, Query, State, fold
 from baal_widgets.journal.journal import Draft, Event, Journal, JournalDamagedError
 from baal_widgets.journal.repair import Report, repair
@@ -16,6 +16,7 @@ __all__ = [
     "Report",
     "State",
     "fold",
+    "keep",
     "repair",
     "resume",
 ]

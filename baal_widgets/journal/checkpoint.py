@@ -6,12 +6,13 @@ order of the dataset's keys. Where anything does not fit, or a byte of it has ch
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, MutableSequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, overload
 
@@ -32,20 +33,44 @@ COUNTERS = ("counts", "aside", "n_done")
 def resume(journal: Journal, index_of: Mapping[str, int] | None = None) -> State:
     """`fold(journal.events(), index_of)`, from the last checkpoint on where there is one that fits.
 
-    After many facts that no checkpoint knew it writes one; that this fails is no error. A million facts
-    took 78 s the first time and 2.3 s after that, on two busy cores (`benchmarks/journal.py`).
+    After many facts that no checkpoint knew it writes one. `keep` does the same when a session ends, so a long journal
+    is folded from its beginning only where it came from elsewhere.
     """
-    keys = _fingerprint(index_of)
-    state = _read(journal, keys) or State()
-    begun, hash_ = state.seq, ""
-    while fresh := journal.events(state.seq, CHUNK):
-        for event in fresh:
-            state.apply(event, index_of)
-        hash_ = fresh[-1].hash
+    with _uncollected():
+        state = _read(journal, _fingerprint(index_of)) or State()
+        begun = state.seq
+        while fresh := journal.events(state.seq, CHUNK):
+            for event in fresh:
+                state.apply(event, index_of)
     if state.seq - begun >= EVERY:
-        with suppress(SQLAlchemyError, OSError):  # the facts are all that matters
-            journal.write_checkpoint(state.seq, hash_, keys, _packed(state))
+        _write(journal, state, index_of)
     return state
+
+
+def keep(journal: Journal, state: State, index_of: Mapping[str, int] | None = None) -> None:
+    """Write a checkpoint of a state that is up to date, where the last one is many facts behind it."""
+    with suppress(SQLAlchemyError, OSError):
+        if state.seq - journal.checkpointed() >= EVERY:
+            _write(journal, state, index_of)
+
+
+def _write(journal: Journal, state: State, index_of: Mapping[str, int] | None) -> None:
+    with suppress(SQLAlchemyError, OSError):  # the facts are all that matters
+        last = journal.events(state.seq - 1, 1)
+        if last and last[0].seq == state.seq:
+            journal.write_checkpoint(state.seq, last[0].hash, _fingerprint(index_of), _packed(state))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Many small objects are made, none of them in a circle: the collector would look at all of them again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class Past(MutableSequence[Change]):

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, delete, insert, inspect, select
+from sqlalchemy import Connection, delete, func, insert, inspect, select
 
 from baal_widgets.journal.repair import differences, read_database, read_lines
 from baal_widgets.journal.rows import COLUMNS, Row, line_of, link, text_of
@@ -138,6 +138,13 @@ class Journal:
             if connection.execute(stands).scalar_one_or_none() != rows[0].hash:
                 return None
         return [row.data for row in rows]
+
+    def checkpointed(self) -> int:
+        """The fact up to which the last checkpoint tells; 0 where there is none."""
+        with self._lock, self._engine.begin() as connection:
+            if not inspect(connection).has_table(checkpoints.name):
+                return 0
+            return connection.execute(select(func.max(checkpoints.c.seq))).scalar_one() or 0
 
     def write_checkpoint(self, seq: int, hash_: str, keys: str, parts: Sequence[bytes]) -> None:
         """Keep a state folded up to a fact, in the place of the one before."""

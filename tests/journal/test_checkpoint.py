@@ -4,8 +4,12 @@ import sqlite3
 from dataclasses import fields
 
 import pytest
+import torch
 from sqlalchemy.exc import OperationalError
+from torch import nn
+from torch.utils.data import TensorDataset
 
+from baal_widgets import LabellingSession
 from baal_widgets.journal import Draft, Journal, State, checkpoint, fold, resume
 
 ITEMS = 30
@@ -84,7 +88,7 @@ def test_only_what_came_after_a_checkpoint_is_read(tmp_path, monkeypatch):
     events = journal.events
     monkeypatch.setattr(journal, "events", lambda *told: read.extend(events(*told)) or events(*told))
     state = resume(journal, INDEX)
-    assert [event.seq for event in read] == [seq + 1]
+    assert {event.seq for event in read} == {seq + 1}
     assert state.labels[1] == "cat"
 
 
@@ -153,3 +157,32 @@ def test_many_drafts_cost_one_search_for_known_ids_and_one_insert(tmp_path):
     assert first[-1] == first[3]
     assert journal.append(*some) == first[:-1]
     assert len(journal.events()) == len(some)
+
+
+def make_model():
+    return nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 2))
+
+
+def test_a_session_that_ends_leaves_a_checkpoint_of_what_it_did(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 5)
+    told = {"classes": ["cat", "dog"], "journal": tmp_path / "labels.db"}
+    session = LabellingSession(TensorDataset(torch.zeros(20, 2)), make_model(), **told)
+    for item in range(3):
+        session.label(item, "cat")
+    session.close()
+    journal = Journal(told["journal"])
+    assert journal.checkpointed() == 0  # too few to be worth it
+    session = LabellingSession(TensorDataset(torch.zeros(20, 2)), make_model(), **told)
+    for item in range(3, 10):
+        session.label(item, "dog")
+    session.undo()
+    session.close()
+    session.close()
+    facts = journal.events()
+    assert journal.checkpointed() == len(facts) > 10
+    index_of = {str(item): item for item in range(20)}
+    monkeypatch.setattr(State, "apply", lambda *_: pytest.fail("a fact was folded that the checkpoint knows"))
+    kept = resume(journal, index_of)
+    journal.close()
+    monkeypatch.undo()
+    same(kept, fold(facts, index_of))

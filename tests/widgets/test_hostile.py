@@ -2,10 +2,9 @@
 
 import random
 
-from tests.widgets.test_labeller import Page, make_session
-
 from baal_widgets import Labeller
 from baal_widgets.journal import Journal
+from tests.widgets.test_labeller import Page, make_session
 
 SOUND = [
     ("ops", {"id": "a", "op": "label", "card": 1, "value": 0}, ("id", "op", "card", "value", "group", "text", "on")),
