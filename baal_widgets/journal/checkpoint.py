@@ -63,7 +63,7 @@ def _write(journal: Journal, state: State, index_of: Mapping[str, int] | None) -
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Many small objects are made, none of them in a circle: the collector would look at all of them again and again."""
+    """Many small objects are made, none of them in a circle: the collector would look at them again and again."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -29,6 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import StaticPool
 
+from baal_widgets.journal import migrations
+
 WRITERS_LOCK = 0x6261616C  # by which writers of a PostgreSQL database know each other
 
 metadata = MetaData()
@@ -69,7 +71,8 @@ def connect(place: str | os.PathLike[str] | None, create: bool = True) -> Engine
 
     SQLite runs with a rollback journal and `synchronous=EXTRA`: a commit that has returned survives a killed
     process and a power cut. A new file is readable by its owner only. With `create=False` a database without
-    the table is refused (`ValueError`) and left as it is.
+    the table is refused (`ValueError`) and left as it is. One of an older version is brought up to date, one of a newer
+    is refused.
     """
     url = _url(place)
     path = file_of(url)
@@ -85,13 +88,30 @@ def connect(place: str | os.PathLike[str] | None, create: bool = True) -> Engine
         event.listen(engine, "begin", _begin_sqlite)
     if engine.dialect.name == "postgresql":
         event.listen(engine, "begin", _begin_postgresql)
-    if create:
-        with engine.execution_options(writes=True).begin() as connection:
-            metadata.create_all(connection)
-    elif not inspect(engine).has_table(events.name):
+    try:
+        _prepare(engine, place, path, create)
+    except BaseException:
         engine.dispose()
-        raise ValueError(f"{place} is no journal of baal_widgets.")
+        raise
     return engine
+
+
+def _prepare(engine: Engine, place: str | os.PathLike[str] | None, path: Path | None, create: bool) -> None:
+    with engine.begin() as connection:  # most journals need no lock to be opened
+        there, revision = inspect(connection).has_table(events.name), migrations.revision_of(connection)
+    if not there and not create:
+        raise ValueError(f"{place} is no journal of baal_widgets.")
+    migrations.check_known(revision)
+    if not create or revision == migrations.HEAD:
+        return
+    with engine.execution_options(writes=True).begin() as connection:
+        if migrations.revision_of(connection) == migrations.HEAD:  # another process was there first
+            return
+        if inspect(connection).has_table(events.name):
+            migrations.bring_up_to_date(connection, path)
+        else:
+            metadata.create_all(connection)
+            migrations.mark_new(connection)
 
 
 def create_file(path: Path) -> None:

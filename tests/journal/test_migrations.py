@@ -1,0 +1,128 @@
+"""Journals of older versions open in this one, whole or not at all; those of newer ones are left alone."""
+
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from baal_widgets.journal import Draft, Journal, migrations
+from baal_widgets.journal.schema import metadata
+from tests.journal.test_faults import Failing
+
+
+def written(place, n=20):
+    journal = Journal(place)
+    journal.append(*[Draft("label", item=item, key=str(item), value="cat", annotator="me") for item in range(n)])
+    facts = journal.events()
+    journal.close()
+    return facts
+
+
+def made_old(place):
+    """Take from a journal what the first version of all did not have."""
+    engine = create_engine(place)
+    with engine.begin() as connection:
+        for table in ("alembic_version", "checkpoints"):
+            connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
+    engine.dispose()
+
+
+def revision(path):
+    with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.OperationalError):
+        return connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+
+
+def facts_of(place):
+    journal = Journal(place)
+    assert journal.verify() == len(journal.events())
+    facts = journal.events()
+    journal.close()
+    return facts
+
+
+def test_an_old_journal_is_brought_up_to_date_after_a_copy_was_made(tmp_path):
+    path = tmp_path / "labels.db"
+    facts = written(path)
+    made_old(f"sqlite:///{path}")
+    old = path.read_bytes()
+    assert facts_of(path) == facts
+    assert revision(path) == migrations.HEAD
+    copy = tmp_path / f"labels.db.before-{migrations.HEAD}"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with closing(sqlite3.connect(copy)) as before, closing(sqlite3.connect(path)) as after:
+        told = "SELECT * FROM events ORDER BY seq"
+        assert before.execute(told).fetchall() == after.execute(told).fetchall()
+    assert revision(copy) is None
+    assert len(copy.read_bytes()) == len(old)
+    copy.unlink()
+    assert facts_of(path) == facts
+    assert not copy.exists()  # once is enough
+
+
+def test_an_old_journal_on_a_server_is_brought_up_to_date(postgresql):
+    facts = written(postgresql)
+    made_old(postgresql)
+    assert facts_of(postgresql) == facts
+
+
+def test_the_steps_lead_to_the_tables_that_a_new_journal_has(place):
+    engine = create_engine(place) if "://" in str(place) else create_engine(f"sqlite:///{place}")
+    with engine.begin() as connection:
+        migrations.bring_up_to_date(connection, None)
+        assert migrations.revision_of(connection) == migrations.HEAD
+        known = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, *_: name != "alembic_version"}
+        )
+        assert compare_metadata(known, metadata) == []
+    engine.dispose()
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [migrations.HEAD]
+    assert written(place) == facts_of(place)
+
+
+def test_whatever_call_fails_an_old_journal_is_old_or_new(tmp_path):
+    old, path = tmp_path / "old.db", tmp_path / "labels.db"
+    facts = written(old, 5)
+    made_old(f"sqlite:///{old}")
+    outcomes = set()
+    for n in range(1, 200):
+        for beside in tmp_path.glob("labels.db*"):
+            beside.unlink()
+        shutil.copy(old, path)
+        shutil.copy(f"{old}.jsonl", f"{path}.jsonl")
+        with Failing(n) as failing, suppress(SQLAlchemyError, sqlite3.OperationalError):
+            Journal(path).close()
+        outcomes.add(revision(path))
+        assert facts_of(path) == facts
+        if failing.calls < n:
+            break
+    assert outcomes == {None, migrations.HEAD}
+
+
+def test_a_journal_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "labels.db"
+    written(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    before = path.read_bytes()
+    for create in (True, False):
+        with pytest.raises(ValueError, match="newer baal_widgets"):
+            Journal(path, create=create)
+    assert path.read_bytes() == before
+
+
+def test_an_old_journal_that_is_only_read_stays_old(tmp_path):
+    path = tmp_path / "labels.db"
+    facts = written(path)
+    made_old(f"sqlite:///{path}")
+    before = path.read_bytes()
+    journal = Journal(path, create=False)
+    assert journal.events() == facts
+    journal.close()
+    assert path.read_bytes() == before
