@@ -31,6 +31,7 @@ from baal_widgets.checks import (
     check_text,
     positive,
 )
+from baal_widgets.consensus import Disagreement, disagreements
 from baal_widgets.consistency import consistency
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
@@ -48,6 +49,7 @@ from baal_widgets.vocabulary import Vocabulary
 LONGEST_NOTE = 10_000
 LONGEST_ID = 80
 MOST_REPEATS = 0.5
+SAID = ("label", "skip", "undo", "redo")  # the facts by which a person says what an item is
 OPENING = ("heuristic", "query_size", "seed", "repeats", "budget", "multi_label")
 """The settings, besides the classes, that `open` takes from the journal."""
 
@@ -494,6 +496,29 @@ class LabellingSession:
         with self._lock:
             self._catch_up()
             return consistency(self._state.again.get(self.annotator, {}).values())
+
+    # Several people
+
+    def ratings(self) -> dict[int, dict[str, Any]]:
+        """What each person says, `{item: {annotator: label}}`: the last answer of their own that they have not taken
+        back, also where somebody else has answered since. Those set aside are left out.
+
+        It goes into the measures of `metrics.agreement` and into `consensus`. Reads all facts: 15 us each.
+        """
+        with self._lock:
+            self._catch_up()
+            facts = self._journal.events(kinds=("opened", "class_added", "class_renamed", *SAID))
+            words = self._words()
+        told: dict[int, dict[str, Any]] = {}
+        for person in sorted({fact.annotator for fact in facts if fact.kind in SAID}):
+            own = fold((fact for fact in facts if fact.kind not in SAID or fact.annotator == person), self._index_of)
+            for item, value in own.labels.items():
+                told.setdefault(item, {})[person] = words.told(value)
+        return dict(sorted(told.items()))
+
+    def disagreements(self) -> list[Disagreement]:
+        """The items of which people do not say the same, most contested first: `.item`, `.said` (by whom), `.camps`."""
+        return disagreements(self.ratings())
 
     # Beside the answers
 

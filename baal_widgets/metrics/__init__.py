@@ -1,4 +1,5 @@
 """How good predictions are once the truth is known: accuracy, likelihood, calibration; each a function of arrays.
+Beside them, in `agreement`, how far several people say the same.
 
 Probabilities are `[item, class]` or `[item, class, ...]` (segmentation: each pixel counts), already averaged over
 the draws; targets are class indices `[item, ...]` or `[item, 1, ...]`. NumPy and tensors alike. A yes/no model may
@@ -6,6 +7,15 @@ give one class, the probability of "yes". Values out of place and empty inputs a
 NaN prediction is wrong, and makes the measures that average it NaN.
 """
 
+from baal_widgets.metrics.agreement import (
+    agreement_interval,
+    cohen_kappa,
+    fleiss_kappa,
+    krippendorff_alpha,
+    observed_agreement,
+    pairwise_agreement,
+    per_class_agreement,
+)
 from baal_widgets.metrics.calibration_error import (
     Binning,
     CalibrationBins,
@@ -38,6 +48,7 @@ __all__ = [
     "EceIfCalibrated",
     "Floats",
     "accuracy",
+    "agreement_interval",
     "as_rows",
     "average_precision",
     "bins_of_rows",
@@ -45,14 +56,20 @@ __all__ = [
     "calibration_bins",
     "classification_report",
     "classwise_ece",
+    "cohen_kappa",
     "confusion_matrix",
     "ece",
     "ece_if_calibrated",
     "ece_interval",
     "empty_bins",
     "f1",
+    "fleiss_kappa",
     "hits",
+    "krippendorff_alpha",
     "nll",
+    "observed_agreement",
+    "pairwise_agreement",
+    "per_class_agreement",
     "precision",
     "recall",
     "wilson_interval",
