@@ -15,6 +15,9 @@ from urllib.parse import quote
 from sqlalchemy.exc import SQLAlchemyError
 
 NOTEBOOK = "01_label_images.ipynb"
+FORMATS = ("csv", "jsonl", "parquet", "baal", "coco", "label-studio")
+"""Those that need no images, which a journal does not hold."""
+EXPORTED = ".csv, .jsonl, .parquet, .npz, .coco.json or .label-studio.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = parser.parse_args(arguments)
     try:
         return int(told.run(told) or 0)
-    except (ValueError, OSError, RuntimeError, SQLAlchemyError) as error:
+    except (ValueError, ImportError, OSError, RuntimeError, SQLAlchemyError) as error:
         print(f"baal-widgets: {getattr(error, 'orig', None) or error}", file=sys.stderr)
         return 1
 
@@ -69,8 +72,8 @@ def label(told: argparse.Namespace) -> int:
 
 def export(told: argparse.Namespace) -> int:
     """Write the labels of a journal to a file."""
+    from baal_widgets.exchange import Labelled, Whole, write_labels
     from baal_widgets.journal import Journal, fold
-    from baal_widgets.journal.exchange import write_labels
 
     journal = Journal(_existing(told.journal), create=False)
     events = journal.events()
@@ -78,13 +81,16 @@ def export(told: argparse.Namespace) -> int:
     # an item's index changes when files are added, its key does not
     items = {event.key: event.item for event in events if event.key is not None}
     keys = list(items)
-    index_of = {key: place for place, key in enumerate(keys)}
+    state = fold(events, {key: place for place, key in enumerate(keys)})
+    several = bool(state.settings.get("multi_label"))
     rows = [
-        {"item": items[keys[i]], "key": keys[i], "label": a.value, "annotator": a.annotator, "round": a.round}
-        for i, a in sorted(fold(events, index_of).answers.items())
+        Labelled(items[keys[i]], keys[i], state.names_in(a.value) if several else a.value, a.annotator, a.round)
+        for i, a in sorted(state.answers.items())
         if a.value is not None
     ]
-    print(f"{len(rows)} labels in {write_labels(rows, told.file)}")
+    whole = Whole(tuple(state.classes), state.settings.get("n_items"))
+    options = {"spreadsheet_safe": True} if told.spreadsheet_safe else {}
+    print(f"{len(rows)} labels in {write_labels(rows, told.target, told.format, whole=whole, **options)}")
     return 0
 
 
@@ -210,7 +216,11 @@ def _parser() -> argparse.ArgumentParser:
     labelling.add_argument("--backbone", help="a torchvision model to start from (downloads its weights once)")
     exporting = add(export, lab=False)
     exporting.add_argument("journal")
-    exporting.add_argument("file", help="a .csv or .jsonl file")
+    exporting.add_argument("target", help=f"a file whose name ends in {EXPORTED}")
+    exporting.add_argument("--format", metavar="F", help=f"where the name does not tell: {', '.join(FORMATS)}")
+    exporting.add_argument(
+        "--spreadsheet-safe", action="store_true", help="for .csv: no text that a spreadsheet would compute"
+    )
     add(verify, lab=False).add_argument("journal")
     add(repair, lab=False).add_argument("file", help="the journal, a SQLite file")
     return parser

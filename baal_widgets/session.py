@@ -33,10 +33,11 @@ from baal_widgets.checks import (
 )
 from baal_widgets.consensus import Disagreement, disagreements
 from baal_widgets.consistency import consistency
+from baal_widgets.exchange import ImportPlan, Labelled, Whole, plan_import, read_labels, write_labels
+from baal_widgets.exchange.plan import digest_of
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
 from baal_widgets.journal import Answer, Draft, Event, Journal, Query, State, fold, keep, resume
-from baal_widgets.journal.exchange import write_labels
 from baal_widgets.learning import Learner, Lesson
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.pace import per_minute
@@ -626,22 +627,67 @@ class LabellingSession:
 
     # Leaving
 
-    def export(self, path: str | os.PathLike[str]) -> Path:
-        """Write the labels to a file, `.csv` or `.jsonl`: item, key, label, annotator, round."""
+    def export(self, path: str | os.PathLike[str], format: str | None = None, **options: Any) -> Path:  # noqa: A002
+        """Write the labels in a format, or in the one that the suffix tells; the path.
+
+        `.csv`, `.jsonl`, `.parquet`, `.npz` (`baal`: the state of Baal's dataset), `.coco.json` (`coco`),
+        `.label-studio.json` (`label-studio`), or a new folder with the images, as `imagefolder` (the default) or
+        `huggingface`. Items set aside are left out. `options` are those of `exchange.write_labels`.
+        """
         with self._lock:
+            self._catch_up()
             words = self._words()
             rows = [
-                {
-                    "item": item,
-                    "key": self._source.keys[item],
-                    "label": words.told(answer.value),
-                    "annotator": answer.annotator,
-                    "round": answer.round,
-                }
+                Labelled(item, self._source.keys[item], words.told(answer.value), answer.annotator, answer.round)
                 for item, answer in sorted(self._state.answers.items())
                 if answer.value is not None
             ]
-        return write_labels(rows, path)
+            state = self._source.dataset.random_state.bit_generator.state
+            whole = Whole(tuple(self._state.classes), len(self._source.keys), self._source, state)
+        return write_labels(rows, path, format, whole=whole, **options)
+
+    def import_labels(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dry_run: bool = False,
+        new_classes: bool = False,
+        overwrite: bool = False,
+        format: str | None = None,  # noqa: A002
+    ) -> ImportPlan:
+        """Take over the labels of a file or folder, in any format that `export` writes; what was done, to be printed.
+
+        Items are found by their key (the path of an image), by index alone where the dataset has no keys of its own.
+        Only items without an answer are labelled: `overwrite` also replaces labels that differ and labels what was set
+        aside. Rows of unknown items or classes, and rows that contradict each other, are left out and reported;
+        `new_classes` adds the classes. With `dry_run` nothing is written. The same file again changes nothing, and one
+        `undo` takes all of its labels back (classes stay). The labels are this annotator's; who gave them first is in
+        the journal. Raises `ValueError` and writes nothing where the file cannot be read.
+        """
+        rows = read_labels(path, format)
+        with self._lock:
+            self._catch_up()
+            words, answers = self._words(), self._state.answers
+
+            def standing(item: int) -> tuple[bool, Any]:
+                value = answers[item].value if item in answers else None
+                return item in answers, None if value is None else words.told(value)
+
+            plan = plan_import(
+                rows,
+                Path(path).name or os.fspath(path),
+                index_of=self._index_of,
+                by_number=self._source.files is None,
+                classes=self._state.classes,
+                multi_label=self.multi_label,
+                standing=standing,
+                new_classes=new_classes,
+                overwrite=overwrite,
+            )
+            if dry_run or not plan.to_write:
+                return plan
+            self._write_import(plan, digest_of(rows, self._state.seq))
+            return replace(plan, written=len(plan.to_write))
 
     def close(self) -> None:
         """Stop learning, if it is going on, and let go of the journal. Nothing needs saving."""
@@ -737,6 +783,29 @@ class LabellingSession:
         with self._lock:
             value = None if kind == "skip" else self._value(label)
             self._write(self._draft(kind, item, value, op_id, payload=payload))
+
+    def _write_import(self, plan: ImportPlan, group: str) -> None:
+        """Write the classes and labels of an import in one transaction."""
+        if plan.added_classes and (self._job is None or self._job.done):
+            self._fit_learner(len(self.classes) + len(plan.added_classes))
+        signed = self._signed(None)
+        classes = [
+            Draft("class_added", value=name, **{**signed, "op_id": f"{group[:60]}.class{place}"})
+            for place, name in enumerate(plan.added_classes)
+        ]
+        words = Vocabulary([*self._state.classes, *plan.added_classes], self.multi_label)
+        told = {"via": "import", "source": plan.source, "group": group[:LONGEST_ID]}
+        labels = [
+            self._draft(
+                "label",
+                one.item,
+                words.written(one.new),
+                f"{group[:60]}.{one.item}",
+                payload={**told, "annotator": one.annotator},
+            )
+            for one in plan.to_write
+        ]
+        self._write(*classes, *labels)
 
     def _step_back_or_forth(self, kind: str, op_id: str | None) -> int | None:
         with self._lock:

@@ -496,7 +496,7 @@ def test_the_labels_can_be_taken_home(tmp_path):
         "5,5,high,me,0",
     ]
     assert '"label": "high"' in session.export(tmp_path / "labels.jsonl").read_text()
-    with pytest.raises(ValueError, match=r"\.csv or \.jsonl"):
+    with pytest.raises(ValueError, match=r"\.csv, \.jsonl"):
         session.export(tmp_path / "labels.doc")
 
 

@@ -225,7 +225,8 @@ class State:
             self._latest[item] = event.seq
             if self.undone:
                 self.undone = [c for c in self.undone if c.after.annotator != event.annotator]
-            self._clock(event)
+            if told.get("via") != "import":
+                self._clock(event)
         self._put(item, answer)
 
     def _repeat(self, event: Event, item: int, value: str) -> None:
