@@ -76,6 +76,10 @@ class Cards:
                 "training": None,
             }
 
+    @property
+    def n_cards(self) -> int:
+        return len(self.images)
+
     def picture(self, card: int, side: int) -> Image.Image:
         return to_image(self.images[check_item(card, len(self.images))])
 

@@ -90,6 +90,10 @@ class SessionDeck:
                 "training": self._training(),
             }
 
+    @property
+    def n_cards(self) -> int:
+        return 3 * self._n
+
     def picture(self, card: int, side: int) -> Image.Image:
         return self.session.picture(self._open(card)[1], side=side)
 
@@ -200,7 +204,7 @@ class SessionDeck:
 
     def _open(self, card: int) -> tuple[int, int]:
         """What a card is: why it is there, and its item."""
-        if not 0 <= card < 3 * self._n:
+        if not 0 <= card < self.n_cards:
             raise IndexError(f"There is no image {card} among {self._n}.")
         return divmod(card, self._n)
 

@@ -34,6 +34,7 @@ MODULES = (
 """The files of the page, what is imported before what imports it."""
 
 MOST_OPS = 5_000
+AT_FIRST = 96  # pictures made ready before the page asks for them
 
 
 class Deck(Protocol):
@@ -44,6 +45,10 @@ class Deck(Protocol):
 
     def view(self) -> dict[str, Any]:
         """All there is to show; see `View` in grid.js."""
+
+    @property
+    def n_cards(self) -> int:
+        """The numbers of cards are below it."""
 
     def picture(self, card: int, side: int) -> Image.Image:
         """The image of a card, worth at most so many pixels a side."""
@@ -99,7 +104,6 @@ class LabelGrid(anywidget.AnyWidget):
         self._state_lock = threading.RLock()
         self._thumbnails = Thumbnails(self.deck.picture)
         super().__init__(store=self.deck.store)
-        self._thumbnails.prepare(self.deck.view()["page"][:96])  # the page asks for them as soon as it is there
         self.on_msg(self._on_message)
         self._answer_where_asked()
 
@@ -131,7 +135,8 @@ class LabelGrid(anywidget.AnyWidget):
             self.dark = bool(message.get("dark", self.dark))
             match message.get("kind"):
                 case "pictures":
-                    self._send_pictures(check_cards(message["cards"]), LARGE if message.get("large") is True else SIDE)
+                    cards = check_cards(message["cards"], self.deck.n_cards)
+                    self._send_pictures(cards, LARGE if message.get("large") is True else SIDE)
                 case "ops":
                     self._take(message["ops"])
                 case "turn":
@@ -147,7 +152,11 @@ class LabelGrid(anywidget.AnyWidget):
                     self._reply(said=self.deck.command(str(message["do"])[:40], message))
                 case "seen":
                     self.deck.seen()
-                case "hello" | "tick":
+                case "hello":
+                    told = self._reply()
+                    if told is not None:  # the page asks for these as soon as it has the view
+                        self._thumbnails.prepare(told["page"][:AT_FIRST])
+                case "tick":
                     self._reply()
                 case kind:
                     raise ValueError(f"Unknown message {str(kind)[:40]!r} from the page.")
@@ -170,13 +179,14 @@ class LabelGrid(anywidget.AnyWidget):
             done += _ids([raw])
         self._reply(done=done, held=held, errors=list(dict.fromkeys(errors))[:5], focus=focus)
 
-    def _reply(self, **told: Any) -> None:
+    def _reply(self, **told: Any) -> dict[str, Any] | None:
         with self._state_lock:  # the view and its sending are one, or an older view could arrive last
             try:
                 view = {**self.deck.view(), "beside": self._beside}
             except Exception as error:
                 view, told["errors"] = None, [*told.get("errors", ()), describe(error)]
             self.send({"kind": "view", "view": view, **told})
+        return view
 
     def _send_pictures(self, cards: Sequence[int], side: int) -> None:
         made = self._thumbnails.of(cards, side)

@@ -70,10 +70,12 @@ def check_id(value: object) -> str:
     return value
 
 
-def check_cards(value: object) -> list[int]:
-    """Card numbers sent by the page, at most 2,000."""
+def check_cards(value: object, n_cards: int | None = None) -> list[int]:
+    """Card numbers sent by the page, at most 2,000, below `n_cards` where that is told."""
     if not isinstance(value, list) or len(value) > MOST_CARDS or not all(map(_is_index, value)):
         raise TypeError(f"Expected a list of at most {MOST_CARDS:,} images, got {_short(value)}.")
+    if n_cards is not None and (beyond := [card for card in value if card >= n_cards]):
+        raise IndexError(f"There is no image {_short(beyond[0])} among {n_cards}.")
     return value
 
 

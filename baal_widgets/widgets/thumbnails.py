@@ -66,7 +66,7 @@ class Thumbnails:
                     self._coming[key] = self._workers.submit(self._make, *key)
 
     def of(self, cards: Sequence[int], side: int = SIDE) -> list[Thumbnail]:
-        """The thumbnails of some cards, in their order. Raises `IndexError` for a card that there is not."""
+        """The thumbnails of some cards, in their order."""
         self.prepare(cards, side)
         return [self._one((card, side)) for card in cards]
 
@@ -86,8 +86,6 @@ class Thumbnails:
     def _make(self, card: int, side: int) -> Thumbnail:
         try:
             return encode(self._picture(card, side), side)
-        except IndexError:
-            raise
         except Exception as error:  # whatever a dataset or a file comes up with: the other pictures are fine
             return Thumbnail(reason=f"{error}" or type(error).__name__)
 

@@ -77,6 +77,13 @@ def test_a_whole_session_by_keyboard_alone(notebook, lab):
     page.wait_for_function("document.querySelectorAll('.baal-tile[data-state=saved]').length === 3")
     page.keyboard.press("r")
     page.wait_for_selector(".baal-widget[data-generation='1']", timeout=120_000)
+    page.locator(".baal-select").focus()  # a list that has the keyboard keeps it, and its letters
+    for key in ("a", "f", "ArrowDown", "1"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.className") == "baal-select"
+    assert page.locator(".baal-select").input_value() != "0"
+    page.locator(".baal-select").select_option("0")
+    assert page.evaluate("document.querySelectorAll('.baal-tile[data-state=saved]').length") == 3
     page.keyboard.press("Shift+Tab")
     for _ in range(20):
         if page.evaluate("document.activeElement.dataset.command === 'export'"):

@@ -58,3 +58,24 @@ def test_what_is_kept_has_an_end(monkeypatch):
     thumbnails.of(range(20))
     assert thumbnails._size <= 2_000
     assert len(thumbnails.of(range(20))) == 20
+
+
+def test_whatever_a_dataset_comes_up_with_the_other_pictures_are_fine():
+    def picture(card, _side):
+        if card == 1:
+            raise IndexError("list index out of range")
+        return Image.new("RGB", (4, 4))
+
+    made = Thumbnails(picture).of([0, 1, 2])
+    assert [one.reason for one in made] == ["", "list index out of range", ""]
+
+
+def test_pictures_that_are_prepared_are_made_once():
+    made = []
+    thumbnails = Thumbnails(lambda card, side: made.append((card, side)) or Image.new("RGB", (4, 4)))
+    thumbnails.prepare(range(5))
+    thumbnails.prepare(range(5))
+    assert [one.type for one in thumbnails.of([3, 4, 5])] == ["image/png"] * 3
+    thumbnails.of(range(6))
+    thumbnails.of([5], LARGE)
+    assert sorted(made) == sorted([*[(card, SIDE) for card in range(6)], (5, LARGE)])

@@ -49,7 +49,10 @@ export function makeControls({ press, tell, hold }) {
   const loss = element("span", "baal-loss");
   const every = /** @type {HTMLSelectElement} */ (element("select", "baal-select", { "aria-label": "Retrain by itself" }));
   for (const n of EVERY) every.append(element("option", "", { value: String(n) }, n ? `after ${n} labels` : "when asked"));
-  every.addEventListener("change", () => { tell({ kind: "do", do: "every", n: Number(every.value) }); hold(); });
+  let byKey = false; // a list changes with every key: it must not lose the keyboard between two
+  every.addEventListener("keydown", () => { byKey = true; });
+  every.addEventListener("pointerdown", () => { byKey = false; });
+  every.addEventListener("change", () => { tell({ kind: "do", do: "every", n: Number(every.value) }); if (!byKey) hold(); });
   const blind = /** @type {HTMLInputElement} */ (element("input", "", { type: "checkbox" }));
   const blindLabel = element("label", "baal-check");
   blindLabel.append(blind, "hide guesses until I answer");

@@ -82,7 +82,8 @@ function render({ model, el }) {
   let gone = false;               // whether the last send failed
   let gesture = 0;                // counts what hands did
   let undoneAt = -1;              // the gesture that was the last undo or redo
-  let arrivedAt = performance.now();  // when the card under the hands came there
+  let arrived = -1;               // the card under the hands
+  let arrivedAt = performance.now();  // when it came there
   let anchor = 0;
   let via = "key";
   const lastKey = { key: "", at: 0 };
@@ -384,8 +385,9 @@ function render({ model, el }) {
   /** @param {Map<number, Value>} seen */
   function following(seen) { return lane.filter((card) => !seen.has(card) && !handled.has(card) && !page.includes(card)); }
 
-  /** @param {number[]} cards @param {boolean} own  whether hands turned it, and the kernel does not know yet */
-  function setPage(cards, own) {
+  /** @param {number[]} cards @param {boolean} own  whether hands turned it, and the kernel does not know yet
+   * @param {number=} at  the place to be at */
+  function setPage(cards, own, at) {
     const held = root.contains(document.activeElement) && !(document.activeElement instanceof HTMLInputElement);
     const card = page[stage.at];
     page = cards;
@@ -396,11 +398,11 @@ function render({ model, el }) {
     picked.clear();
     anchor = 0;
     stage.show(page);
-    stage.at = 0;
     const kept = own ? -1 : page.indexOf(card);
+    stage.at = at ?? (kept >= 0 ? kept : openPlaces()[0] ?? 0);
     furthest = 0;
     paintAll();
-    goTo(kept >= 0 ? kept : openPlaces()[0] ?? 0, held);
+    goTo(stage.at, held);
     askForPictures();
   }
 
@@ -489,8 +491,8 @@ function render({ model, el }) {
   /** @param {number} place @param {boolean=} hold */
   function goTo(place, hold) {
     const held = hold ?? root.contains(document.activeElement);
-    if (place !== stage.at || hold) arrivedAt = performance.now();
     stage.focus(place, held);
+    if (page[stage.at] !== arrived) { arrived = page[stage.at]; arrivedAt = performance.now(); }
     furthest = Math.max(furthest, stage.at);
     if (stage.view === "card") paintCard();
     if (prefs.why) paintWhy();
@@ -598,7 +600,7 @@ function render({ model, el }) {
     if (!answered().has(card)) revealed.add(card);
     const known = whys.get(card) ?? null;
     pictures.ask((known?.neighbours ?? []).map((near) => near.card));
-    const look = JSON.stringify([card, known?.generation, (known?.neighbours ?? []).map((near) => pictures.of(near.card)?.url)]);
+    const look = JSON.stringify([card, known?.generation, (known?.neighbours ?? []).map((near) => Boolean(pictures.of(near.card)?.url))]);
     if (whyPanel.dataset.look === look) return;
     whyPanel.dataset.look = look;
     showWhy(whyPanel, known, view.classes, (one) => pictures.of(one)?.url);
@@ -655,14 +657,16 @@ function render({ model, el }) {
   function askForPictures() {
     if (!view) return;
     const ahead = [...view.queue.slice(0, AHEAD), ...view.reviews.slice(0, view.size)], past = view.recent.slice(0, PAST).map(([card]) => card);
-    pictures.ask([...page, ...ahead, ...past]);
-    pictures.keepOnly(new Set([...page, ...ahead, ...past]));
+    const wanted = [...page, ...ahead, ...past];
+    pictures.keepOnly(new Set(wanted));
+    pictures.ask(wanted);
   }
 
   /** @param {any} message @param {DataView[]} buffers */
   function onMessage(message, buffers) {
     asked = 0;
     gone = false;
+    pictures.heard = Date.now();
     if (message.kind === "pictures") {
       pictures.take(message, buffers);
       return;
@@ -725,9 +729,8 @@ function render({ model, el }) {
 
   /** Change what lies ahead, not what is under the hands. @param {number[]} cards */
   function replaceAhead(cards) {
-    const at = stage.at, far = furthest;
-    setPage(cards, true);
-    goTo(at);
+    const far = furthest;
+    setPage(cards, true, stage.at);
     furthest = far;
   }
 

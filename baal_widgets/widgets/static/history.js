@@ -10,7 +10,7 @@ export function makeHistory(back) {
     /** @param {{card: number, text: string, url: string}[]} shown */
     paint(shown) {
       root.hidden = !shown.length;
-      const look = JSON.stringify(shown);
+      const look = JSON.stringify(shown.map(({ card, text, url }) => [card, text, Boolean(url)]));
       if (root.dataset.look === look || root.contains(document.activeElement)) return;
       root.dataset.look = look;
       root.replaceChildren(...shown.map(({ card, text, url }) => {

@@ -27,6 +27,8 @@ export class Pictures {
     /** @type {Flight[]} */
     this.flights = [];
     this.chunk = FIRST;
+    this.heard = 0;      // when the kernel last said anything
+    this.closed = false;
   }
 
   /** The best picture there is of a card. @param {number} card @param {boolean=} large */
@@ -49,8 +51,12 @@ export class Pictures {
   }
 
   pump() {
+    if (this.closed) return;
     const now = Date.now();
-    this.flights = this.flights.filter((flight) => now - flight.at < LOST);
+    // a kernel that is busy has not lost anything; what one did not answer that has spoken since comes last
+    const lost = this.flights.filter((flight) => now - flight.at >= LOST && this.heard > flight.at), late = new Set(lost.flatMap((flight) => flight.cards));
+    this.flights = this.flights.filter((flight) => !lost.includes(flight));
+    this.queue = [...this.queue.filter((card) => !late.has(card)), ...this.queue.filter((card) => late.has(card))];
     this.queue = this.queue.filter((card) => !this.small.has(card));
     this.largeQueue = this.largeQueue.filter((card) => !this.large.has(card));
     while (this.flights.length < FLIGHTS) {
@@ -85,17 +91,19 @@ export class Pictures {
     const made = message.cards.map((card, place) => {
       const bytes = new Uint8Array(buffers[0].buffer, buffers[0].byteOffset + start, message.sizes[place]), reason = message.reasons[place];
       start += message.sizes[place];
-      const url = reason ? "" : addressOf(bytes, message.types[place], message.large);
+      const url = reason || held.get(card)?.image ? "" : addressOf(bytes, message.types[place], message.large);
       return [card, { url, reason, whole: message.whole[place], image: null }];
     });
-    const loads = made.filter(([card]) => !held.get(card)?.image).map(async ([card, picture]) => {
+    await Promise.all(made.map(async ([card, picture]) => {
       if (picture.url) {
         picture.image = await loaded(picture.url);
         if (!picture.image) picture.reason = "The browser cannot show this picture.";
       }
-      if (!held.get(card)?.image) held.set(card, picture);
-    });
-    await Promise.all(loads);
+      const late = held.get(card)?.image || this.closed;
+      if (picture.url && (late || !picture.image)) letGo(picture);
+      if (!late) held.set(card, picture);
+    }));
+    if (this.closed) return;
     this.flights = this.flights.filter((other) => other !== flight);
     this.pump();
     this.arrived();
@@ -105,18 +113,25 @@ export class Pictures {
   keepOnly(needed) {
     this.queue = this.queue.filter((card) => needed.has(card));
     for (const [held, most] of /** @type {[Map<number, Picture>, number][]} */ ([[this.small, KEPT], [this.large, KEPT_LARGE]])) {
-      for (const [card, { url }] of held) {
+      for (const [card, picture] of held) {
         if (held.size <= most) break;
         if (needed.has(card)) continue;
         held.delete(card);
-        if (url.startsWith("blob:")) URL.revokeObjectURL(url);
+        letGo(picture);
       }
     }
   }
 
   close() {
-    for (const { url } of this.large.values()) if (url) URL.revokeObjectURL(url);
+    this.closed = true;
+    for (const picture of this.large.values()) letGo(picture);
   }
+}
+
+/** @param {Picture} picture */
+function letGo(picture) {
+  if (picture.url.startsWith("blob:")) URL.revokeObjectURL(picture.url);
+  picture.url = "";
 }
 
 /** Small pictures as data: URLs, which the page reads by itself; a blob costs a word with the browser's own process, ms each.

@@ -84,8 +84,9 @@ export class Stage {
   paintCard(place, look, image, claim) {
     const shown = this.pane.firstChild;
     if (image && shown !== image) this.pane.replaceChildren(image);
-    if (!image && (shown instanceof HTMLImageElement || this.pane.textContent !== look.reason)) {
-      this.pane.replaceChildren(element("p", "baal-reason", {}, look.reason && `⚠ ${look.reason}`));
+    const reason = look.reason && `⚠ ${look.reason}`;
+    if (!image && (shown instanceof HTMLImageElement || this.pane.textContent !== reason)) {
+      this.pane.replaceChildren(element("p", "baal-reason", {}, reason));
     }
     if (this.card.dataset.card !== String(this.cards[place])) this.resetZoom();
     this.card.dataset.card = String(this.cards[place]);

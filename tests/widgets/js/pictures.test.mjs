@@ -60,19 +60,38 @@ test("What is wanted now goes before what was wanted earlier, and what nobody ne
   assert.equal(made.flights.length, 0);
 });
 
-test("What was lost is asked for again", () => {
-  mock.timers.enable({ apis: ["Date"], now: 0 });
+test("What was lost is asked for again, last; a busy kernel has lost nothing", () => {
+  mock.timers.enable({ apis: ["Date"], now: 1 });
   const { made, sent } = picturesOf();
-  made.ask([1, 2]);
-  made.pump();
-  assert.equal(sent.length, 1);
-  mock.timers.tick(31_000);
+  made.ask(upTo(200));
+  mock.timers.tick(600_000); // ten minutes of another cell
   made.pump();
   assert.equal(sent.length, 2);
+  made.heard = Date.now();
+  made.pump();
+  assert.deepEqual([sent.length, sent[2].cards[0]], [4, 96]);
   made.forgetWanted();
   made.pump();
-  assert.equal(sent.length, 3);
+  assert.equal(sent.length, 6);
   mock.timers.reset();
+});
+
+test("What is here already is not made again, and what comes to a closed page is let go", async () => {
+  let urls = 0;
+  mock.method(URL, "createObjectURL", () => `blob:${++urls}`);
+  const revoked = mock.method(URL, "revokeObjectURL", () => {});
+  const { made, sent } = picturesOf();
+  made.askLarge([1, 2]);
+  await answer(made, sent[0]);
+  await answer(made, sent[0]);
+  assert.equal(urls, 2);
+  made.askLarge([3]);
+  const coming = answer(made, sent[1]);
+  made.close();
+  await coming;
+  assert.equal(revoked.mock.callCount(), 3);
+  made.ask([9]);
+  assert.equal(sent.length, 2);
 });
 
 test("A picture that cannot be shown has a reason and no image", async () => {
