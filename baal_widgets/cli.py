@@ -72,7 +72,7 @@ def label(told: argparse.Namespace) -> int:
 
 def export(told: argparse.Namespace) -> int:
     """Write the labels of a journal to a file."""
-    from baal_widgets.exchange import Labelled, Whole, write_labels
+    from baal_widgets.exchange import Labelled, Whole, format_of, write_labels
     from baal_widgets.journal import Journal, fold
 
     journal = Journal(_existing(told.journal), create=False)
@@ -83,8 +83,20 @@ def export(told: argparse.Namespace) -> int:
     keys = list(items)
     state = fold(events, {key: place for place, key in enumerate(keys)})
     several = bool(state.settings.get("multi_label"))
+    numbered = all(key == str(item) for key, item in items.items())
+    if not numbered and format_of(Path(told.target), told.format) == "baal":
+        raise ValueError(
+            "Baal's state tells items by their place in the dataset, which a journal of files does not know. Open the "
+            "session with its dataset: session.export(path)."
+        )
     rows = [
-        Labelled(items[keys[i]], keys[i], state.names_in(a.value) if several else a.value, a.annotator, a.round)
+        Labelled(
+            items[keys[i]] if numbered else None,
+            keys[i],
+            state.names_in(a.value) if several else a.value,
+            a.annotator,
+            a.round,
+        )
         for i, a in sorted(state.answers.items())
         if a.value is not None
     ]

@@ -8,7 +8,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,10 +34,9 @@ from baal_widgets.checks import (
 from baal_widgets.consensus import Disagreement, disagreements
 from baal_widgets.consistency import consistency
 from baal_widgets.exchange import ImportPlan, Labelled, Whole, plan_import, read_labels, write_labels
-from baal_widgets.exchange.plan import digest_of
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
-from baal_widgets.journal import Answer, Draft, Event, Journal, Query, State, fold, keep, resume
+from baal_widgets.journal import Answer, Draft, Event, Journal, JournalMovedError, Query, State, fold, keep, resume
 from baal_widgets.learning import Learner, Lesson
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.pace import per_minute
@@ -507,6 +506,7 @@ class LabellingSession:
         It goes into the measures of `metrics.agreement` and into `consensus`. Reads all facts: 15 us each.
         """
         with self._lock:
+            self._check_open()
             self._catch_up()
             facts = self._journal.events(kinds=("opened", "class_added", "class_renamed", *SAID))
             words = self._words()
@@ -666,28 +666,26 @@ class LabellingSession:
         """
         rows = read_labels(path, format)
         with self._lock:
-            self._catch_up()
-            words, answers = self._words(), self._state.answers
-
-            def standing(item: int) -> tuple[bool, Any]:
-                value = answers[item].value if item in answers else None
-                return item in answers, None if value is None else words.told(value)
-
-            plan = plan_import(
-                rows,
-                Path(path).name or os.fspath(path),
-                index_of=self._index_of,
-                by_number=self._source.files is None,
-                classes=self._state.classes,
-                multi_label=self.multi_label,
-                standing=standing,
-                new_classes=new_classes,
-                overwrite=overwrite,
-            )
-            if dry_run or not plan.to_write:
-                return plan
-            self._write_import(plan, digest_of(rows, self._state.seq))
-            return replace(plan, written=len(plan.to_write))
+            while True:
+                self._catch_up()
+                plan = plan_import(
+                    rows,
+                    Path(path).name or os.fspath(path),
+                    index_of=self._index_of,
+                    by_number=self._source.files is None,
+                    classes=self._state.classes,
+                    multi_label=self.multi_label,
+                    standing=self._standing,
+                    new_classes=new_classes,
+                    overwrite=overwrite,
+                )
+                if dry_run or not plan.to_write:
+                    return plan
+                try:
+                    self._write_import(plan)
+                except JournalMovedError:  # somebody has answered meanwhile: what is new may be so no more
+                    continue
+                return replace(plan, written=len(plan.to_write))
 
     def close(self) -> None:
         """Stop learning, if it is going on, and let go of the journal. Nothing needs saving."""
@@ -717,8 +715,10 @@ class LabellingSession:
     # Within: every change is a fact in the journal first, then folded
 
     def _resume(self) -> State:
-        first = self._journal.events(limit=1) or self._journal.append(self._opening(), *self._given())
-        self._store = first[0].op_id
+        if not self._journal.events(limit=1):
+            with suppress(JournalMovedError):  # another process has just begun it
+                self._journal.append(self._opening(), *self._given(), after=0)
+        self._store = self._journal.events(limit=1)[0].op_id
         given, state = self.classes, resume(self._journal, self._index_of)
         self._check_settings(state, given)
         if state.unknown:
@@ -784,28 +784,24 @@ class LabellingSession:
             value = None if kind == "skip" else self._value(label)
             self._write(self._draft(kind, item, value, op_id, payload=payload))
 
-    def _write_import(self, plan: ImportPlan, group: str) -> None:
-        """Write the classes and labels of an import in one transaction."""
+    def _standing(self, item: int) -> tuple[bool, Any]:
+        """Whether an item has an answer, and its label, `None` where it was set aside."""
+        answer = self._state.answers.get(item)
+        value = None if answer is None else answer.value
+        return answer is not None, None if value is None else self._words().told(value)
+
+    def _write_import(self, plan: ImportPlan) -> None:
+        """Write the classes and labels of an import, all in one, if nothing was written since it was planned."""
         if plan.added_classes and (self._job is None or self._job.done):
             self._fit_learner(len(self.classes) + len(plan.added_classes))
-        signed = self._signed(None)
-        classes = [
-            Draft("class_added", value=name, **{**signed, "op_id": f"{group[:60]}.class{place}"})
-            for place, name in enumerate(plan.added_classes)
-        ]
+        classes = [Draft("class_added", value=name, **self._signed(None)) for name in plan.added_classes]
         words = Vocabulary([*self._state.classes, *plan.added_classes], self.multi_label)
-        told = {"via": "import", "source": plan.source, "group": group[:LONGEST_ID]}
+        told = {"via": "import", "source": plan.source, "group": uuid.uuid4().hex}
         labels = [
-            self._draft(
-                "label",
-                one.item,
-                words.written(one.new),
-                f"{group[:60]}.{one.item}",
-                payload={**told, "annotator": one.annotator},
-            )
+            self._draft("label", one.item, words.written(one.new), None, payload={**told, "annotator": one.annotator})
             for one in plan.to_write
         ]
-        self._write(*classes, *labels)
+        self._write(*classes, *labels, after=self._state.seq)
 
     def _step_back_or_forth(self, kind: str, op_id: str | None) -> int | None:
         with self._lock:
@@ -875,12 +871,11 @@ class LabellingSession:
             op_id=op_id or uuid.uuid4().hex,
         )
 
-    def _write(self, *drafts: Draft) -> list[Event]:
+    def _write(self, *drafts: Draft, after: int | None = None) -> list[Event]:
         """Append to the journal, then fold what it holds that is new, whoever wrote it; the new facts."""
         with self._lock:
-            if self._closed:
-                raise RuntimeError("This session is closed. LabellingSession.open(...) goes on where it ended.")
-            self._journal.append(*drafts)
+            self._check_open()
+            self._journal.append(*drafts, after=after)
             self._moments, held = 0, self._moments
             try:
                 return self._catch_up()
@@ -899,6 +894,10 @@ class LabellingSession:
         if answers:
             self._source.put({**dict.fromkeys(answers), **self._words().targets(answers)}, self._state.round + 1)
         return fresh
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("This session is closed. LabellingSession.open(...) goes on where it ended.")
 
     def _check_idle(self) -> None:
         if self._job is not None and not self._job.done:

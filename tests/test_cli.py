@@ -99,7 +99,7 @@ def test_export_writes_the_labels(tmp_path, capsys):
     place = journal_with_labels(tmp_path / "labels.db")
     assert cli.main(["export", place, str(tmp_path / "labels.jsonl")]) == 0
     rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
-    assert rows == [{"item": 1, "key": "b.png", "label": "cat", "annotator": "me", "round": 0}]
+    assert rows == [{"item": None, "key": "b.png", "label": "cat", "annotator": "me", "round": 0}]
     assert capsys.readouterr().out.startswith("1 labels in")
 
 

@@ -88,3 +88,26 @@ def test_with_several_labels_an_answer_is_one_rating(tmp_path):
         session.label(0, ["dog", "cat"])
         session.label(1, [])
         assert session.ratings() == {0: {"ann": ("cat", "dog")}, 1: {"ann": ()}}
+
+
+def test_of_two_who_begin_a_journal_at_once_the_first_one_does(tmp_path, monkeypatch):
+    path, opening = tmp_path / "labels.db", LabellingSession._opening
+
+    def opening_late(self):
+        if self.annotator == "slow":
+            with open_session(path, "fast") as fast:
+                fast.add_class("cow")
+                fast.label(0, "cow")
+        return opening(self)
+
+    monkeypatch.setattr(LabellingSession, "_opening", opening_late)
+    with open_session(path, "slow") as slow, open_session(path, "fast") as fast:
+        assert slow.labels == fast.labels == {0: "cow"}
+        assert slow.store == fast.store
+
+
+def test_a_closed_session_says_so(tmp_path):
+    session = open_session(None, "ann")
+    session.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        session.ratings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,12 @@ def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         if size > LARGEST_FILE:
             raise ValueError(f"it would take {size:,} bytes, more than {LARGEST_FILE:,}")
         with np.load(path, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
+            arrays = {name: held[name] for name in held.files}
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, MemoryError, RuntimeError) as error:
         raise ValueError(f"{path.name}: expected numpy arrays (.npz) without pickle, but {error}.") from None
+    if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{path.name}: expected numpy arrays (.npz), {short(strange[0])} is none.")
+    return arrays
 
 
 def _bytes(value: Any) -> np.ndarray[Any, Any]:

@@ -78,12 +78,12 @@ def read_coco(path: Path) -> list[Labelled]:
 
 def _size(pictures: Pictures, item: int) -> dict[str, int]:
     """The size in pixels; nothing for items that are no images."""
-    if pictures.files is not None:
-        with Image.open(pictures.files[item], formats=FORMATS) as image:  # the header alone
-            return {"width": image.width, "height": image.height}
     try:
+        if pictures.files is not None:
+            with Image.open(pictures.files[item], formats=FORMATS) as image:  # the header alone
+                return {"width": image.width, "height": image.height}
         width, height = pictures.picture(item).size
-    except ValueError:
+    except (ValueError, OSError):  # the labels of a file that is gone are worth having
         return {}
     return {"width": width, "height": height}
 

@@ -53,13 +53,13 @@ def read_folders(folder: Path) -> list[Labelled]:
     if not isinstance(told, Mapping):
         raise ValueError(f"{MAPPING}: expected an object with classes and files, got {short(told)}.")
     classes = {_same(_text(one, "folder")): _text(one, "name") for one in _list(told, "classes")}
-    known = {_text(one, "file"): one for one in _list(told, "files")}
+    known = {_same(_text(one, "file")): one for one in _list(told, "files")}
     order = {name: place for place, name in enumerate(known)}
-    found = sorted(_images(folder), key=lambda path: (order.get(path.name, len(order)), path.as_posix()))
+    found = sorted(_images(folder), key=lambda path: (order.get(_same(path.name), len(order)), path.as_posix()))
     rows = []
     for path in found:
         label = classes.get(_same(path.parts[0]), path.parts[0])
-        row = dict(known.get(path.name, {"key": path.relative_to(path.parts[0]).as_posix()}))
+        row = dict(known.get(_same(path.name), {"key": path.relative_to(path.parts[0]).as_posix()}))
         if row.get("label") != label:
             row |= {"label": label, "annotator": "", "round": 0}
         rows.append(row_of({name: row.get(name) for name in COLUMNS}, f"{folder.name}/{path.as_posix()}"))

@@ -64,7 +64,7 @@ def write_labels(
     know, that cannot hold these labels or does not have the option.
     """
     target = Path(path).expanduser()
-    name = _named(format) if format is not None else format_of(target)
+    name = format_of(target, format)
     wanted = FORMATS[name]
     if unknown := sorted(options.keys() - wanted.options):
         raise ValueError(
@@ -85,14 +85,16 @@ def read_labels(path: str | os.PathLike[str], format: str | None = None) -> list
     source = Path(path).expanduser()
     if not source.exists():
         raise FileNotFoundError(f"No file or folder of labels at {source}.")
-    wanted = FORMATS[_named(format) if format is not None else format_of(source)]
+    wanted = FORMATS[format_of(source, format)]
     if source.is_dir() == bool(wanted.suffix):
         raise ValueError(f"Expected {source} to be a {'file' if wanted.suffix else 'folder'}, it is the other.")
     return wanted.read(source)
 
 
-def format_of(path: Path) -> str:
-    """The name of the format that a path is meant for. Raises `ValueError` where it tells none."""
+def format_of(path: Path, said: str | None = None) -> str:
+    """The name of the format that is said, or that a path is meant for. Raises `ValueError` where there is none."""
+    if said is not None:
+        return _named(said)
     if path.is_dir():
         return "huggingface" if not (path / MAPPING).is_file() and metadata_in(path) else "imagefolder"
     found = [name for name, one in FORMATS.items() if one.suffix and path.name.lower().endswith(one.suffix)]

@@ -66,7 +66,8 @@ def _row(data: Mapping[str, Any], names: list[Any], by: Any, where: str) -> Labe
     several = data.get("multi_label", len(names) != 1)
     if not several and len(names) != 1:
         raise ValueError(f"{where}: expected one choice, since multi_label is false, got {len(names)}.")
-    known = data if "key" in data or "item" in data else {"key": _key_in(data, where)}
+    ours = "multi_label" in data  # others have items and keys that mean something else
+    known = data if ours and ("key" in data or "item" in data) else {"key": _key_in(data, where)}
     return row_of(
         {
             "item": known.get("item"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ def new_file(target: Path) -> Iterator[Path]:
     part = _beside(target)
     try:
         yield part
+        if target.is_file() and not target.is_symlink():  # whoever could not read it still cannot
+            part.chmod(stat.S_IMODE(target.stat().st_mode))
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(target)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from baal_widgets.checks import check_class_name
-from baal_widgets.exchange.places import json_text
-from baal_widgets.exchange.rows import Label, Labelled, record, short
+from baal_widgets.exchange.rows import Label, Labelled, short
 
 SHOWN = 5  # of each kind, in the text of a plan
 
@@ -142,14 +140,13 @@ def plan_import(
                     order[name] = len(order)
                 else:
                     unknown[name] = unknown.get(name, 0) + 1
-            if all(name in order for name in row.names):
-                times[item] = times.get(item, 0) + 1
-                told.setdefault(item, {}).setdefault(_fitting(row, order, multi_label), row)
+            times[item] = times.get(item, 0) + 1
+            told.setdefault(item, {}).setdefault(_fitting(row, order, multi_label), row)
     parts: dict[str, list[Proposed]] = {"new": [], "same": [], "changed": []}
     for item, labels in told.items():
-        if len(labels) > 1:
+        ((label, row), *others) = labels.items()
+        if others or not all(name in order for name in row.names):
             continue
-        ((label, row),) = labels.items()
         answered, old = standing(item)
         kind = "new" if not answered else "changed" if old is None or not _alike(old, label) else "same"
         parts[kind].append(Proposed(item, keys[item], old, label, row.annotator))
@@ -169,14 +166,6 @@ def plan_import(
     )
 
 
-def digest_of(rows: Sequence[Labelled], seq: int) -> str:
-    """A name for what rows say after a fact: the same import, begun twice at the same moment, is one operation."""
-    hashed = hashlib.sha256(str(seq).encode())
-    for row in rows:
-        hashed.update(json_text(record(row)).encode() + b"\n")
-    return hashed.hexdigest()
-
-
 def _item_of(row: Labelled, index_of: Mapping[str, int], by_number: bool, n_items: int) -> int | None:
     if row.key is not None:
         return index_of.get(row.key)
@@ -185,7 +174,7 @@ def _item_of(row: Labelled, index_of: Mapping[str, int], by_number: bool, n_item
 
 def _fitting(row: Labelled, order: Mapping[str, int], multi_label: bool) -> Label:
     """The label as the session has it: one class, or several in the order of the classes."""
-    names = tuple(sorted(set(row.names), key=order.__getitem__))
+    names = tuple(sorted(set(row.names), key=lambda name: (order.get(name, len(order)), name)))
     if multi_label:
         return names
     if len(names) != 1:

@@ -2,7 +2,7 @@
 
 from baal_widgets.journal.checkpoint import keep, resume
 from baal_widgets.journal.folds import Answer, Change, Query, State, fold
-from baal_widgets.journal.journal import Draft, Event, Journal, JournalDamagedError
+from baal_widgets.journal.journal import Draft, Event, Journal, JournalDamagedError, JournalMovedError
 from baal_widgets.journal.repair import Report, repair
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Event",
     "Journal",
     "JournalDamagedError",
+    "JournalMovedError",
     "Query",
     "Report",
     "State",

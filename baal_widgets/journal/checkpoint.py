@@ -19,9 +19,9 @@ from typing import Any, overload
 from sqlalchemy.exc import SQLAlchemyError
 
 from baal_widgets.journal.folds import PACE, Answer, Change, Query, State
-from baal_widgets.journal.journal import Journal
+from baal_widgets.journal.journal import Journal, JournalDamagedError
 
-VERSION = 1  # to be raised when `State.apply` gives a fact another meaning
+VERSION = 2  # to be raised when `State.apply` gives a fact another meaning
 EVERY = 20_000  # facts folded before it pays to write a checkpoint
 CHUNK = 5_000
 PLAIN = ("settings", "classes", "history", "seq", "asked", "n_labelled", "behind", "_renamed")
@@ -49,7 +49,7 @@ def resume(journal: Journal, index_of: Mapping[str, int] | None = None) -> State
 
 def keep(journal: Journal, state: State, index_of: Mapping[str, int] | None = None) -> None:
     """Write a checkpoint of a state that is up to date, where the last one is many facts behind it."""
-    with suppress(SQLAlchemyError, OSError):
+    with suppress(SQLAlchemyError, OSError, JournalDamagedError):
         if state.seq - journal.checkpointed() >= EVERY:
             _write(journal, state, index_of)
 

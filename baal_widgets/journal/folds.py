@@ -144,7 +144,7 @@ class State:
             if item is None:
                 self.unknown.add(event.key)
         match event.kind:
-            case "opened":
+            case "opened" if not self.settings:  # where two processes begin it at once, the first one does
                 self.settings = dict(event.payload)
                 self.classes = list(event.payload.get("classes", ()))
             case "label" | "skip" | "import" if item is not None:

@@ -75,6 +75,10 @@ class JournalDamagedError(RuntimeError):
         super().__init__("\n".join([*told, "`baal-widgets repair FILE` makes a new file of what is intact."]))
 
 
+class JournalMovedError(RuntimeError):
+    """Somebody has written since."""
+
+
 class Journal:
     """Facts in a database, shared by threads and by processes.
 
@@ -96,10 +100,11 @@ class Journal:
         if self._copy is not None and create:
             self._copy.catch_up(self._rows)
 
-    def append(self, *drafts: Draft) -> list[Event]:
+    def append(self, *drafts: Draft, after: int | None = None) -> list[Event]:
         """Write all drafts or none, in order. A known `op_id` is not written again: its first event returns.
 
-        Costs one commit, and some 0.05 ms a draft. Raises `ValueError` for a draft that cannot be written as JSON.
+        With `after` they are written right after that fact or not at all: `JournalMovedError` where there is a later
+        one. Costs one commit, and some 0.05 ms a draft. Raises `ValueError` for a draft that cannot be written as JSON.
         """
         if not drafts:
             return []
@@ -107,6 +112,8 @@ class Journal:
             with self._engine.execution_options(writes=True).begin() as connection:
                 last = connection.execute(select(events).order_by(events.c.seq.desc()).limit(1)).one_or_none()
                 start = (0, "") if last is None else (last.seq, last.hash)
+                if after not in (None, start[0]):
+                    raise JournalMovedError(f"The journal is at fact {start[0]} by now, no more at {after}.")
                 told = _find(connection, [draft.op_id for draft in drafts])
                 fresh = _chained(start, [draft for draft in drafts if draft.op_id not in told])
                 if fresh:

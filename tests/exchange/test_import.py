@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from baal_widgets import cli
-from baal_widgets.exchange import FORMATS, Labelled, read_labels, write_labels
+from baal_widgets.exchange import FORMATS, Labelled, plan_import, read_labels, write_labels
 from baal_widgets.session import LabellingSession
 
 CLASSES = ["cat", 'dog, "big"', "=cow"]
@@ -92,6 +92,7 @@ def test_a_dry_run_writes_nothing_and_tells_everything(tmp_path, images):
         (3, keys[3], "cat", "ann", 4),
         (4, keys[4], "cat"),
         (4, keys[4], "=cow"),
+        (3, keys[3], "cat"),
         (None, keys[5], "cat"),
         (None, keys[5], "cat"),
         (0, "nowhere.png", "cat"),
@@ -105,21 +106,20 @@ def test_a_dry_run_writes_nothing_and_tells_everything(tmp_path, images):
     assert plan.written == 0
     assert [(one.item, one.key, one.old, one.new, one.annotator) for one in plan.new] == [
         (3, keys[3], None, "cat", "ann"),
-        (5, keys[5], None, "cat", ""),
     ]
     assert [one.item for one in plan.same] == [0]
     assert [(one.item, one.old, one.new) for one in plan.changed] == [(1, "cat", "=cow"), (2, None, "cat")]
     assert plan.unknown_items == ("nowhere.png", "item 1")
     assert plan.unknown_classes == {"horse": 1}
     assert [(one.item, one.labels, one.conflicting) for one in plan.duplicates] == [
+        (3, ("cat",), False),
         (4, ("cat", "=cow"), True),
-        (5, ("cat",), False),
+        (5, ("cat", "horse"), True),  # also where one of them is of no class of ours
     ]
     assert str(plan).splitlines() == [
         "labels.jsonl: nothing written",
-        "       2 new (not labelled so far)",
+        "       1 new (not labelled so far)",
         f"           {keys[3]}: cat",
-        f"           {keys[5]}: cat",
         "       1 the same (labelled so already)",
         f"           {keys[0]}",
         "       2 changed (left as they are; overwrite=True replaces them)",
@@ -130,15 +130,16 @@ def test_a_dry_run_writes_nothing_and_tells_everything(tmp_path, images):
         "           item 1",
         "       1 unknown classes (their rows are left out; new_classes=True adds them)",
         "           horse (1 row)",
-        "       1 contradictions (several rows that differ; none is taken)",
+        "       2 contradictions (several rows that differ; none is taken)",
         f"           {keys[4]}: cat or =cow",
+        f"           {keys[5]}: cat or horse",
         "       1 items more than once, each time with the same label",
     ]
-    assert session.import_labels(path).written == 2
-    assert session.labels == {0: "cat", 1: "cat", 3: "cat", 5: "cat"}
+    assert session.import_labels(path).written == 1
+    assert session.labels == {0: "cat", 1: "cat", 3: "cat"}
     assert session.skipped == {2}
     assert session.import_labels(path, overwrite=True).written == 2
-    assert session.labels == {0: "cat", 1: "=cow", 2: "cat", 3: "cat", 5: "cat"}
+    assert session.labels == {0: "cat", 1: "=cow", 2: "cat", 3: "cat"}
 
 
 def test_one_undo_takes_back_the_whole_import_and_nothing_else(tmp_path):
@@ -167,7 +168,9 @@ def test_an_import_is_one_append_and_says_where_it_came_from(tmp_path, monkeypat
     session = make_session(annotator="bob")
     appended = []
     append = session._journal.append
-    monkeypatch.setattr(session._journal, "append", lambda *drafts: appended.append(drafts) or append(*drafts))
+    monkeypatch.setattr(
+        session._journal, "append", lambda *drafts, **more: appended.append(drafts) or append(*drafts, **more)
+    )
     session.import_labels(file_of(tmp_path, (1, "1", "cat", "ann", 3), (2, "2", "horse", "", 0)), new_classes=True)
     ((added, *labels),) = appended
     assert (added.kind, added.value) == ("class_added", "horse")
@@ -219,16 +222,16 @@ def test_two_processes_that_import_the_same_file_do_it_once(tmp_path):
 
 def test_new_classes_are_added_only_where_that_is_wanted_and_used(tmp_path):
     session = make_session()
-    path = file_of(tmp_path, (0, "0", "horse"), (1, "1", "fly"), (1, "1", "cat"), (77, "77", "elk"))
+    path = file_of(tmp_path, (0, "0", "horse"), (1, "1", "fly"), (1, "1", "cat"), (2, "2", "cat"), (77, "77", "elk"))
     plan = session.import_labels(path)
-    assert (plan.unknown_classes, session.classes, session.labels) == ({"horse": 1, "fly": 1}, CLASSES, {1: "cat"})
+    assert (plan.unknown_classes, session.classes, session.labels) == ({"horse": 1, "fly": 1}, CLASSES, {2: "cat"})
     plan = session.import_labels(path, new_classes=True, dry_run=True)
     assert (plan.added_classes, session.classes) == (("horse",), CLASSES)
     session.import_labels(path, new_classes=True)
     assert session.classes == [*CLASSES, "horse"]
-    assert session.labels == {0: "horse", 1: "cat"}
+    assert session.labels == {0: "horse", 2: "cat"}
     session.undo()
-    assert session.labels == {1: "cat"}
+    assert session.labels == {2: "cat"}
     with pytest.raises(ValueError, match="200 characters"):
         session.import_labels(file_of(tmp_path, (2, "2", "x" * 201)), new_classes=True)
 
@@ -304,11 +307,12 @@ def journal(tmp_path, images):
     with make_session(tmp_path / "labels.db", dataset=images, model=None) as session:
         for item, label in enumerate(CLASSES):
             session.label(item, label)
-        rows = [Labelled(item, session._source.keys[item], label, "me") for item, label in session.labels.items()]
+        # a journal does not know at which place of the folder a file is by now
+        rows = [Labelled(None, session._source.keys[item], label, "me") for item, label in session.labels.items()]
     return str(tmp_path / "labels.db"), rows
 
 
-@pytest.mark.parametrize("format_", cli.FORMATS)
+@pytest.mark.parametrize("format_", [name for name in cli.FORMATS if name != "baal"])
 def test_the_command_writes_every_format_without_images(tmp_path, journal, format_, capsys):
     place, rows = journal
     path = tmp_path / f"out{FORMATS[format_].suffix}"
@@ -322,6 +326,15 @@ def test_the_command_writes_every_format_without_images(tmp_path, journal, forma
 def test_the_command_knows_all_formats_without_images():
     assert set(cli.FORMATS) == {name for name, one in FORMATS.items() if one.suffix}
     assert all(one.suffix in cli.EXPORTED for one in FORMATS.values())
+
+
+def test_the_command_writes_places_only_where_items_are_known_by_them(tmp_path, journal, capsys):
+    assert cli.main(["export", journal[0], str(tmp_path / "out.npz")]) == 1
+    assert "session.export" in capsys.readouterr().err
+    with make_session(tmp_path / "plain.db") as session:
+        session.label(5, "cat")
+    assert cli.main(["export", str(tmp_path / "plain.db"), str(tmp_path / "out.npz")]) == 0
+    assert read_labels(tmp_path / "out.npz") == [Labelled(5, "5", "cat", "me")]
 
 
 def test_the_command_is_safe_for_spreadsheets_when_asked(tmp_path, journal):
@@ -364,3 +377,23 @@ def test_an_import_says_nothing_of_how_fast_a_person_is(tmp_path):
         session.import_labels(path)
         assert session.progress["n_labelled"] == 12
         assert session.progress["per_minute"] is None
+
+
+def test_what_somebody_answers_while_an_import_is_planned_stands(tmp_path, monkeypatch):
+    path = file_of(tmp_path, (0, None, "cat"), (1, None, "cat"))
+    with make_session(tmp_path / "labels.db") as ann, make_session(tmp_path / "labels.db", annotator="bob") as bob:
+        planned = []
+
+        def plan(*told, **more):
+            made = plan_import(*told, **more)
+            if not planned:
+                bob.label(0, "=cow")
+            planned.append(made)
+            return made
+
+        monkeypatch.setattr("baal_widgets.session.plan_import", plan)
+        done = ann.import_labels(path)
+        assert (len(planned), done.written) == (2, 1)
+        assert ann.labels == {0: "=cow", 1: "cat"}
+        ann.undo()
+        assert ann.labels == {0: "=cow"}

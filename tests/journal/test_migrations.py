@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -29,14 +30,14 @@ def made_old(place):
     """Take from a journal what the first version of all did not have."""
     engine = create_engine(place)
     with engine.begin() as connection:
-        for table in ("alembic_version", "checkpoints"):
+        for table in (migrations.VERSION_TABLE, "checkpoints"):
             connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
     engine.dispose()
 
 
 def revision(path):
     with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.OperationalError):
-        return connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+        return connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()[0]
 
 
 def facts_of(place):
@@ -78,7 +79,7 @@ def test_the_steps_lead_to_the_tables_that_a_new_journal_has(place):
         migrations.bring_up_to_date(connection, None)
         assert migrations.revision_of(connection) == migrations.HEAD
         known = MigrationContext.configure(
-            connection, opts={"include_name": lambda name, *_: name != "alembic_version"}
+            connection, opts={"include_name": lambda name, *_: name != migrations.VERSION_TABLE}
         )
         assert compare_metadata(known, metadata) == []
     engine.dispose()
@@ -109,7 +110,7 @@ def test_a_journal_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path):
     path = tmp_path / "labels.db"
     written(path)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'")
     before = path.read_bytes()
     for create in (True, False):
         with pytest.raises(ValueError, match="newer baal_widgets"):
@@ -126,3 +127,24 @@ def test_an_old_journal_that_is_only_read_stays_old(tmp_path):
     assert journal.events() == facts
     journal.close()
     assert path.read_bytes() == before
+
+
+def test_a_database_that_another_program_keeps_its_revision_in_is_shared(tmp_path):
+    path = tmp_path / "shared.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0002')")
+    facts = written(path)
+    assert facts_of(path) == facts
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("0002",)]
+
+
+def test_threads_may_open_old_journals_at_once(tmp_path):
+    paths = [tmp_path / f"{n}.db" for n in range(6)]
+    for path in paths:
+        written(path)
+        made_old(f"sqlite:///{path}")
+    with ThreadPoolExecutor(6) as threads:
+        assert [len(facts) for facts in threads.map(facts_of, paths)] == [20] * 6
+    assert {revision(path) for path in paths} == {migrations.HEAD}

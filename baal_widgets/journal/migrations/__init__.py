@@ -1,13 +1,15 @@
 """Journals of older versions, brought to the tables of this one.
 
-The revision that a database is of stands in its table `alembic_version`. A new journal is made of the present tables;
-an older one is taken through `versions/`, all of it in one transaction, after a copy of its file was made and checked.
+The revision that a database is of stands in a table of our own: others keep theirs in `alembic_version`. A new journal
+is made of the present tables; an older one is taken through `versions/`, all of it in one transaction, after a copy of
+its file was made and checked.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +17,10 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, sel
 
 HEAD = "0002"  # the newest revision in versions/
 
-_revision = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+VERSION_TABLE = "baal_widgets_version"
+
+_alembic = threading.Lock()  # what it works on is one thing for the whole process
+_revision = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
 
 
 def revision_of(connection: Connection) -> str | None:
@@ -54,7 +59,8 @@ def bring_up_to_date(connection: Connection, file: Path | None) -> None:
     told = Config(attributes={"connection": connection})
     told.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     told.set_main_option("path_separator", "os")
-    command.upgrade(told, HEAD)
+    with _alembic:
+        command.upgrade(told, HEAD)
 
 
 def back_up(file: Path, target: Path) -> None:
