@@ -128,7 +128,7 @@ export function makeControls({ press, tell, hold }) {
     write(loss, learning.message);
   }
 
-  return { bar, tools, foot, summary, advice, paint, canLearn: () => !learn.disabled };
+  return { bar, tools, foot, summary, advice, paint };
 }
 
 /** @param {HTMLElement} made @param {boolean} on */

@@ -222,8 +222,9 @@ function render({ model, el }) {
         say(`${picked.size} selected`);
         break;
       case "learn":
-        if (view.training && !view.training.running && controls.canLearn()) {
+        if (view.training && canLearn()) {
           view.training.running = true; // a second press before the answer is not a second lesson
+          outbox.flush(); // it learns from all that was said before
           send({ kind: "do", do: "learn" });
         }
         break;
@@ -238,6 +239,12 @@ function render({ model, el }) {
         break;
       case "leave": leave();
     }
+  }
+
+  /** Whether there is something to learn from, on its way or there. */
+  function canLearn() {
+    const labelled = view?.counts.some((count) => count > 0) || outbox.pending.some((op) => op.op === "label");
+    return Boolean(labelled && view?.training && !view.training.running);
   }
 
   function leave() {
@@ -631,7 +638,7 @@ function render({ model, el }) {
     if (!view && !gone) return;
     const waits = outbox.pending.length;
     const { text, warns } = standing({ spoken, gone, waits, since: outbox.waiting(), empty: !page.length, reviewing,
-      open: Number(root.dataset.open ?? 0), rest: view ? following(answered()).length : 0, canLearn: controls.canLearn() });
+      open: Number(root.dataset.open ?? 0), rest: view ? following(answered()).length : 0, canLearn: canLearn() });
     write(status, text);
     status.classList.toggle("baal-waiting", warns);
   }
