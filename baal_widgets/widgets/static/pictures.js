@@ -52,19 +52,24 @@ export class Pictures {
 
   pump() {
     if (this.closed) return;
-    const now = Date.now();
-    // a kernel that is busy has not lost anything; what one did not answer that has spoken since comes last
-    const lost = this.flights.filter((flight) => now - flight.at >= LOST && this.heard > flight.at), late = new Set(lost.flatMap((flight) => flight.cards));
-    this.flights = this.flights.filter((flight) => !lost.includes(flight));
-    this.queue = [...this.queue.filter((card) => !late.has(card)), ...this.queue.filter((card) => late.has(card))];
+    this.giveUp();
     this.queue = this.queue.filter((card) => !this.small.has(card));
     this.largeQueue = this.largeQueue.filter((card) => !this.large.has(card));
     while (this.flights.length < FLIGHTS) {
       const large = this.missing(true).length > 0, cards = this.missing(large).slice(0, large ? LARGE_MOST : this.chunk);
       if (!cards.length) return;
-      this.flights.push({ cards, large, at: now });
+      this.flights.push({ cards, large, at: Date.now() });
       this.send({ kind: "pictures", cards, large });
     }
+  }
+
+  /** Wait no more for what is lost, and ask for it last. A kernel that is busy has lost nothing: one that has spoken since may have. */
+  giveUp() {
+    const now = Date.now(), lost = this.flights.filter((flight) => now - flight.at >= LOST && this.heard > flight.at);
+    if (!lost.length) return;
+    const late = new Set(lost.flatMap((flight) => flight.cards));
+    this.flights = this.flights.filter((flight) => !lost.includes(flight));
+    this.queue = [...this.queue.filter((card) => !late.has(card)), ...this.queue.filter((card) => late.has(card))];
   }
 
   /** What is neither here nor on its way. @param {boolean} large */
