@@ -33,7 +33,7 @@ WATCH = """() => {
     moment = null;
     if (!/^[0-9]$/.test(event.key)) return;
     moment = { down: event.timeStamp };
-    const now = moment, tile = document.activeElement.closest('.baal-tile');
+    const now = moment, tile = root.querySelector('.baal-here');
     window.moments.push(now);
     if (!tile) return;
     const saves = new MutationObserver(() => {
@@ -48,7 +48,7 @@ WATCH = """() => {
     const channel = new MessageChannel();
     channel.port1.onmessage = () => { now.painted = performance.now(); };
     requestAnimationFrame(() => channel.port2.postMessage(0));  // comes when the frame is through
-    const image = document.activeElement.querySelector('img');
+    const image = root.querySelector('.baal-here img');
     image.decode().then(() => { now.next = performance.now(); });
   });
 }"""
@@ -109,7 +109,7 @@ def test_a_person_walks_the_whole_circle(page, lab, shipped_notebook):
     page.keyboard.press("Shift+U")
     page.wait_for_function(f"{labelled} === 12")
     page.keyboard.press("ArrowLeft")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Image 15 of 24")
+    page.wait_for_function("document.activeElement.ariaLabel.startsWith('Image 15 of 24')")
 
     # retraining leaves the labelling usable, and both figures change
     before = notebook.plots()[:2]

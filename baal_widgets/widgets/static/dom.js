@@ -43,3 +43,13 @@ export function hue(value) { return [202, 41, 164, 327, 56, 24, 245, 90, 285, 0]
 
 /** @param {number} share */
 export function percent(share) { return `${Math.round(100 * share)} %`; }
+
+/** What can wait until the eye has its answer. @param {() => void} work */
+export function afterPaint(work) {
+  // a hidden page paints no frames, and nothing may wait for ever
+  if (document.visibilityState === "hidden") { work(); return; }
+  let done = false;
+  const once = () => { if (!done) { done = true; work(); } };
+  requestAnimationFrame(() => setTimeout(once));
+  setTimeout(once, 100);
+}

@@ -2,7 +2,7 @@
 // The labelling widget: shows what the kernel tells, reports what hands do. It only asks; the kernel only answers.
 // From a key to the next image nothing leaves the page: what follows is here, ranked and decoded.
 import { makeControls } from "./controls.js";
-import { element, hue, percent, write } from "./dom.js";
+import { afterPaint, element, hue, percent, write } from "./dom.js";
 import { makeField } from "./finder.js";
 import { makeHistory } from "./history.js";
 import { actionOf, isDouble, moved, nextOpen } from "./keys.js";
@@ -154,16 +154,6 @@ function render({ model, el }) {
       gone = outbox.unsure = true;
     }
     tellState();
-  }
-
-  /** What can wait until the eye has its answer. @param {() => void} work */
-  function afterPaint(work) {
-    // a hidden page paints no frames, and nothing may wait for ever
-    if (document.visibilityState === "hidden") { work(); return; }
-    let done = false;
-    const once = () => { if (!done) { done = true; work(); } };
-    requestAnimationFrame(() => setTimeout(once));
-    setTimeout(once, 100);
   }
 
   /** One answer goes at once; a rush of them goes together, ten times a second. @param {() => void} work */
@@ -497,8 +487,7 @@ function render({ model, el }) {
 
   /** @param {number} place @param {boolean=} hold */
   function goTo(place, hold) {
-    const held = hold ?? root.contains(document.activeElement);
-    stage.focus(place, held);
+    stage.focus(place, hold ?? root.contains(document.activeElement), hold === undefined);
     if (page[stage.at] !== arrived) { arrived = page[stage.at]; arrivedAt = performance.now(); }
     furthest = Math.max(furthest, stage.at);
     if (stage.view === "card") paintCard();

@@ -1,6 +1,6 @@
 // @ts-check
 // Where the images are: as tiles in a grid, or one at a time with zoom. It shows looks and reports gestures.
-import { element, write } from "./dom.js";
+import { afterPaint, element, write } from "./dom.js";
 import { touched } from "./keys.js";
 
 /**
@@ -45,6 +45,7 @@ export class Stage {
     this.zoom = { scale: 1, x: 0, y: 0 };
     this.across = 0;    // columns, 0 where they must be counted anew
     this.sightOf = -1;  // the row that was in sight
+    this.holding = false;  // whether the focus is about to follow
     this.listen();
   }
 
@@ -117,8 +118,9 @@ export class Stage {
       look.guess && `model: ${look.guess}`, look.flagged && "flagged", look.noted && "has a note"].filter(Boolean).join(", ");
   }
 
-  /** @param {number} place @param {boolean} held  whether the focus is ours to move */
-  focus(place, held) {
+  /** @param {number} place @param {boolean} held  whether the focus is ours to move @param {boolean=} late  once the eye has its answer:
+   * to move it makes the page lay itself out, and the notebook look into it */
+  focus(place, held, late = false) {
     const left = this.tiles[this.at];
     this.at = Math.max(0, Math.min(place, this.tiles.length - 1));
     const here = this.tiles[this.at];
@@ -130,7 +132,16 @@ export class Stage {
       here.tabIndex = 0;
       here.classList.add("baal-here");
     }
-    if (held) this.hold();
+    if (!held) return;
+    const ours = () => this.root.contains(document.activeElement);
+    if (!late || !ours()) this.hold();
+    else if (!this.holding) {
+      this.holding = true;
+      afterPaint(() => {
+        this.holding = false;
+        if (ours()) this.hold(); // else a hand has moved it elsewhere meanwhile
+      });
+    }
   }
 
   /** Take the keyboard's focus. */
