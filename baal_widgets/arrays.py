@@ -66,15 +66,8 @@ def to_probabilities(predictions: Tensor, from_logits: FromLogits = "auto") -> T
         if yes_or_no:
             return torch.cat([torch.sigmoid(-predictions), torch.sigmoid(predictions)], dim=1)
         return predictions.softmax(dim=1)
-    lowest, highest = _extremes(predictions)
-    wrong = lowest.isfinite() & highest.isfinite() & ((lowest < -TOLERANCE) | (highest > 1 + TOLERANCE))
-    if wrong.any():
-        raise ValueError(
-            f"Expected probabilities, got values from {lowest[wrong].min():.3g} to {highest[wrong].max():.3g}. "
-            "For logits pass from_logits=True."
-        )
-    if (lowest < 0).any():
-        predictions = torch.where(predictions < 0, 0.0, predictions)  # rounding noise, whose logarithm is NaN
+    if not _within(predictions, 0, 1 + TOLERANCE):
+        predictions = _checked(predictions)
     return torch.cat([1 - predictions, predictions], dim=1) if yes_or_no else predictions
 
 
@@ -82,11 +75,13 @@ def are_logits(predictions: Array) -> bool | None:
     """Whether `[item, class, ...]` holds logits; `None` where no item is finite enough to tell.
 
     Probabilities lie within [0, 1] and sum to one over the classes, to within 0.01 so that half precision passes.
-    One item that doesn't makes all of them logits. Items with a NaN or an infinity have no say. Three passes over
-    the predictions.
+    One item that doesn't makes all of them logits. Items with a NaN or an infinity have no say. Two passes over
+    the predictions, more where they are logits.
     """
     values = as_floats(predictions)
     check_shape(values)
+    if _within(values, -TOLERANCE, 1 + TOLERANCE) and len(values):
+        return values.shape[1] > 1 and bool((_off(values) > TOLERANCE).any())
     lowest, highest = _extremes(values)
     voters = lowest.isfinite() & highest.isfinite()
     if not voters.any():
@@ -96,8 +91,7 @@ def are_logits(predictions: Array) -> bool | None:
     outside = (lowest < -TOLERANCE) | (highest > 1 + TOLERANCE)
     if (outside & voters).any() or values.shape[1] == 1:
         return bool((outside & voters).any())
-    off = (values.sum(dim=1) - 1).abs().flatten(1).amax(dim=1) if values.ndim > 2 else (values.sum(dim=1) - 1).abs()
-    return bool(((off > TOLERANCE) & voters).any())
+    return bool(((_off(values) > TOLERANCE) & voters).any())
 
 
 def as_tensor(values: Any) -> Tensor:
@@ -140,3 +134,31 @@ def _extremes(predictions: Tensor) -> tuple[Tensor, Tensor]:
     """The lowest and highest value of each item; NaN where the item holds one."""
     rest = tuple(range(1, predictions.ndim))
     return predictions.amin(dim=rest), predictions.amax(dim=rest)
+
+
+def _off(values: Tensor) -> Tensor:
+    """How far each item's probabilities are from summing to one, at most."""
+    off = (values.sum(dim=1) - 1).abs()
+    return off.flatten(1).amax(dim=1) if off.ndim > 1 else off
+
+
+def _within(values: Tensor, low: float, high: float) -> bool:
+    """Whether every value is a number from `low` to `high`: one pass, several times as fast as one item by item."""
+    if not values.numel():
+        return True
+    lowest, highest = values.aminmax()
+    return bool((lowest >= low) & (highest <= high))
+
+
+def _checked(predictions: Tensor) -> Tensor:
+    """Probabilities without rounding noise below 0; items that aren't finite pass."""
+    lowest, highest = _extremes(predictions)
+    wrong = lowest.isfinite() & highest.isfinite() & ((lowest < -TOLERANCE) | (highest > 1 + TOLERANCE))
+    if wrong.any():
+        raise ValueError(
+            f"Expected probabilities, got values from {lowest[wrong].min():.3g} to {highest[wrong].max():.3g}. "
+            "For logits pass from_logits=True."
+        )
+    if (lowest < 0).any():
+        predictions = torch.where(predictions < 0, 0.0, predictions)  # rounding noise, whose logarithm is NaN
+    return predictions

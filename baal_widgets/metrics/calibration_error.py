@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baal_widgets.arrays import as_floats, as_numpy, to_probabilities
-from baal_widgets.metrics.rows import Floats, as_rows, hits
+from baal_widgets.metrics.rows import Floats, as_rows, right
 
 Binning: TypeAlias = Literal["width", "mass"]
 
@@ -134,14 +134,15 @@ def empty_bins(n_bins: int = 10) -> CalibrationBins:
 
 def bins_of_rows(rows: Tensor, truth: Tensor, n_bins: int, binning: Binning = "width") -> CalibrationBins:
     """`calibration_bins` of what `as_rows` gave."""
-    confidence = rows.amax(dim=1)
+    confidence, likeliest = rows.max(dim=1)
     inner = inner_edges(confidence, n_bins, binning)
     edges = empty_bins(n_bins).edges
     if binning == "mass":
         edges[1:-1] = as_numpy(inner)
     place = as_numpy(bin_of(confidence, inner))
     count = np.bincount(place, minlength=n_bins)
-    sums = (np.bincount(place, weights, n_bins) for weights in (as_numpy(confidence), hits(rows, truth)))
+    weights = as_numpy(confidence), as_numpy(right(confidence, likeliest, truth))
+    sums = (np.bincount(place, each, n_bins) for each in weights)
     return CalibrationBins(edges, count, *(_ratio(total, count) for total in sums))
 
 
@@ -157,7 +158,12 @@ def inner_edges(values: Tensor, n_bins: int, binning: Binning) -> Tensor:
 
 def bin_of(values: Tensor, inner: Tensor) -> Tensor:
     """The bin that each value falls into, given where they meet. A NaN falls into the last."""
-    return torch.searchsorted(inner, values.contiguous(), right=True)
+    if inner.ndim > 1 or len(inner) > 32:
+        return torch.searchsorted(inner, values.contiguous(), right=True)
+    place = torch.zeros_like(values, dtype=torch.int64)
+    for edge in inner.unbind():  # a pass for each of a few edges takes a third of a search for each value
+        place += ~(values < edge)
+    return place
 
 
 def _check(n_bins: int, binning: str) -> None:

@@ -47,11 +47,18 @@ def hits(rows: Tensor, truth: Tensor, k: int = 1) -> Floats:
     """For what `as_rows` gave: 1 where the true class is among the k likeliest, else 0."""
     if not 1 <= k <= rows.shape[1]:
         raise ValueError(f"Expected k between 1 and the {rows.shape[1]} classes, got {k}.")
+    if k == 1:
+        return np.asarray(as_numpy(right(*rows.max(dim=1), truth)), dtype=np.float64)
     true = truth[:, None]
     own = rows.gather(1, true)
     first = torch.arange(rows.shape[1], device=rows.device) >= true
     behind = (rows < own) | ((rows == own) & first)  # a NaN is behind nothing
     return np.asarray(as_numpy((~behind).sum(dim=1) < k), dtype=np.float64)
+
+
+def right(confidence: Tensor, likeliest: Tensor, truth: Tensor) -> Tensor:
+    """Whether the likeliest class, the first of equals, is the true one; a NaN is wrong. Takes `rows.max(dim=1)`."""
+    return (likeliest == truth) & ~confidence.isnan()
 
 
 def _checked(predictions: Any) -> Tensor:
