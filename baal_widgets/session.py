@@ -34,13 +34,15 @@ from baal_widgets.checks import (
 from baal_widgets.consensus import Disagreement, disagreements
 from baal_widgets.consistency import consistency
 from baal_widgets.exchange import ImportPlan, Labelled, Whole, plan_import, read_labels, write_labels
+from baal_widgets.identity import Files
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
-from baal_widgets.journal import Answer, Draft, Event, Journal, JournalMovedError, Query, State, fold, keep, resume
+from baal_widgets.journal import Answer, Draft, Event, Journal, JournalMovedError, Query, State, fold, keep
 from baal_widgets.learning import Learner, Lesson
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.pace import per_minute
 from baal_widgets.queries import RESERVE, Ranking, asking, chosen_repeats, continued_ranking
+from baal_widgets.register import Register
 from baal_widgets.sources import open_source
 from baal_widgets.training import Training
 from baal_widgets.twin import RandomTwin
@@ -50,6 +52,7 @@ LONGEST_NOTE = 10_000
 LONGEST_ID = 80
 MOST_REPEATS = 0.5
 SAID = ("label", "skip", "undo", "redo")  # the facts by which a person says what an item is
+ABOUT_CONTENT = ("label", "skip", "repeat", "flag", "note")  # the facts that say of which content they are
 OPENING = ("heuristic", "query_size", "seed", "repeats", "budget", "multi_label")
 """The settings, besides the classes, that `open` takes from the journal."""
 
@@ -137,8 +140,8 @@ class LabellingSession:
         self._job: Job[Round] | None = None
         self._closed = False
         self._moments = 0
-        self._index_of = {key: item for item, key in enumerate(self._source.keys)}
         self._journal = Journal(journal)
+        self._register = Register(self._source, self._journal)
         try:
             self._state = self._resume()
             begun = len(self._state.settings["classes"])
@@ -231,6 +234,22 @@ class LabellingSession:
         """Those of the items set aside of which somebody was not sure."""
         with self._lock:
             return self._state.unsure
+
+    @property
+    def files(self) -> Files:
+        """What was found to have become of the items since they were labelled, when the session was opened or last
+        checked: `.moved`, `.changed`, `.missing`, `.duplicates`. Printed, a summary."""
+        return self._register.files
+
+    def check_files(self) -> Files:
+        """Read every labelled file, and those that are as long as another, and tell what has become of them; `files`.
+
+        What was moved while the session was open is missing until it is opened again. Labelling goes on meanwhile.
+        """
+        with self._lock:
+            self._catch_up()
+            check = self._register.checking(self._state)
+        return check()
 
     @property
     def flagged(self) -> set[int]:
@@ -638,7 +657,14 @@ class LabellingSession:
             self._catch_up()
             words = self._words()
             rows = [
-                Labelled(item, self._source.keys[item], words.told(answer.value), answer.annotator, answer.round)
+                Labelled(
+                    item,
+                    self._source.keys[item],
+                    words.told(answer.value),
+                    answer.annotator,
+                    answer.round,
+                    self._state.contents.get(self._register.keys[item], (0, None))[1],
+                )
                 for item, answer in sorted(self._state.answers.items())
                 if answer.value is not None
             ]
@@ -671,7 +697,8 @@ class LabellingSession:
                 plan = plan_import(
                     rows,
                     Path(path).name or os.fspath(path),
-                    index_of=self._index_of,
+                    index_of=self._register.by_path(),
+                    look=self._register.contents.look,
                     by_number=self._source.files is None,
                     classes=self._state.classes,
                     multi_label=self.multi_label,
@@ -695,6 +722,7 @@ class LabellingSession:
             job.exception()
         with self._lock:
             if not self._closed:
+                self._register.contents.remember()
                 keep(self._journal, self._state, self._index_of)
             self._closed = True
             self._journal.close()
@@ -719,15 +747,10 @@ class LabellingSession:
             with suppress(JournalMovedError):  # another process has just begun it
                 self._journal.append(self._opening(), *self._given(), after=0)
         self._store = self._journal.events(limit=1)[0].op_id
-        given, state = self.classes, resume(self._journal, self._index_of)
-        self._check_settings(state, given)
-        if state.unknown:
-            names = ", ".join(sorted(state.unknown)[:3])
-            warnings.warn(
-                f"{len(state.unknown)} items of the journal are not in the dataset (such as {names}). Their labels "
-                "stay in the journal and count again once the files are back.",
-                stacklevel=4,
-            )
+        given = self.classes
+        state = self._register.open(lambda state: self._check_settings(state, given))
+        if told := self._register.files.warning():
+            warnings.warn(told, stacklevel=4)
         self._state = state
         steps: dict[int, dict[int, Any]] = {}
         for item, target in self._words().targets(state.answers).items():
@@ -737,6 +760,10 @@ class LabellingSession:
         for step in sorted(steps):
             self._source.put(steps[step], step)
         return state
+
+    @property
+    def _index_of(self) -> Mapping[str, int]:
+        return self._register.index_of
 
     def _opening(self) -> Draft:
         settings = {
@@ -862,12 +889,12 @@ class LabellingSession:
         return Draft(
             kind,
             item=item,
-            key=self._source.keys[item],
+            key=self._register.keys[item],
             value=value,
             annotator=annotator or self.annotator,
             round=self._state.round if round_ is None else round_,
             score=asked.get(item),
-            payload=payload or {},
+            payload={**(payload or {}), **(self._register.told(item) if kind in ABOUT_CONTENT else {})},
             op_id=op_id or uuid.uuid4().hex,
         )
 
@@ -933,7 +960,7 @@ class LabellingSession:
             query_size=self.query_size,
             number=number,
             round_=round_,
-            keys=self._source.keys,
+            keys=self._register.keys,
             repeats=again,
             annotator=self.annotator,
         )

@@ -78,13 +78,14 @@ class Inputs(Dataset[Any]):
 
 @dataclass(frozen=True)
 class Source:
-    """The dataset, a stable key for each item, the targets of those that were labelled before, and the files to
-    show where there are any."""
+    """The dataset, a key for each item, the targets of those that were labelled before, and the files to show where
+    there are any; `root` is the folder that they must lie in, if they must."""
 
     dataset: ActiveLearningDataset
     keys: tuple[str, ...]
     given: Mapping[int, Any] = field(default_factory=dict)
     files: tuple[Path, ...] | None = None
+    root: Path | None = None
 
     def picture(self, item: int, side: int | None = None) -> Image.Image:
         if self.files is not None:
@@ -172,4 +173,4 @@ def _open_folder(folder: str | os.PathLike[str], multi_label: bool) -> Source:
     dataset = FileDataset([str(file) for file in files], transform=transform, image_load_fn=load)
     keys = tuple(file.relative_to(root).as_posix() for file in files)
     held = ActiveLearningDataset(Annotated(dataset) if multi_label else dataset)
-    return Source(held, keys, files=tuple(files))
+    return Source(held, keys, files=tuple(files), root=root)

@@ -9,15 +9,15 @@ from typing import Any
 from PIL import Image
 
 from baal_widgets.exchange.places import json_text, read_json
-from baal_widgets.exchange.rows import Labelled, Pictures, Whole, row_of, short
+from baal_widgets.exchange.rows import Labelled, Pictures, Whole, about, row_of, short
 from baal_widgets.images import FORMATS
 
 
 def write_coco(rows: Sequence[Labelled], path: Path, whole: Whole) -> None:
     """An annotation for each class of an item. Width and height are there where the images are at hand.
 
-    What COCO has no field for (`item`, `key`, `annotator`, `round`, and `multi_label`, so that none of the classes is a
-    label too) stands beside the fields of an image, where readers of COCO leave it alone.
+    What COCO has no field for (`item`, `key`, `annotator`, `round`, `sha256`, and `multi_label`, so that none of the
+    classes is a label too) stands beside the fields of an image, where readers of COCO leave it alone.
     """
     categories = {name: number for number, name in enumerate(whole.names(rows), 1)}
     images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
@@ -25,7 +25,7 @@ def write_coco(rows: Sequence[Labelled], path: Path, whole: Whole) -> None:
         image = {"id": number, "file_name": row.key or f"item-{row.item}"}
         if whole.pictures is not None and row.item is not None:
             image |= _size(whole.pictures, row.item)
-        told = {"item": row.item, "key": row.key, "annotator": row.annotator, "round": row.round}
+        told = {"item": row.item, "key": row.key, **about(row)}
         images.append({**image, **told, "multi_label": isinstance(row.label, tuple)})
         for name in row.names:
             annotation = {"id": len(annotations) + 1, "image_id": number, "category_id": categories[name]}

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from baal_widgets.exchange.places import json_text, read_json
-from baal_widgets.exchange.rows import Labelled, Whole, row_of, short
+from baal_widgets.exchange.rows import Labelled, Whole, about, row_of, short
 
 CONTROL, IMAGE = "label", "image"
 LOCAL = "/data/local-files/?d="
@@ -24,7 +24,7 @@ def write_label_studio(rows: Sequence[Labelled], path: Path, _whole: Whole, *, i
     tasks = []
     for row in rows:
         address = f"{image_prefix}{quote(row.name) if image_prefix else row.name}"
-        told = {"item": row.item, "key": row.key, "annotator": row.annotator, "round": row.round}
+        told = {"item": row.item, "key": row.key, **about(row)}
         data = {"image": address, **told, "multi_label": isinstance(row.label, tuple)}
         choice = {"from_name": CONTROL, "to_name": IMAGE, "type": "choices", "value": {"choices": list(row.names)}}
         tasks.append({"data": data, "annotations": [{"result": [choice]}]})
@@ -75,6 +75,7 @@ def _row(data: Mapping[str, Any], names: list[Any], by: Any, where: str) -> Labe
             "label": names if several else names[0],
             "annotator": data.get("annotator") if by is None else _person(by),
             "round": data.get("round"),
+            "sha256": data.get("sha256") if ours else None,
         },
         where,
     )

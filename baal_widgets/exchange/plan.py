@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from baal_widgets.checks import check_class_name
+from baal_widgets.exchange.locate import Look, locate
 from baal_widgets.exchange.rows import Label, Labelled, short
 
 SHOWN = 5  # of each kind, in the text of a plan
@@ -46,7 +47,9 @@ class ImportPlan:
     `new` would be labelled; `same` are labelled so already; `changed` have another label or were set aside, and are
     left alone without `overwrite`. `unknown_items` are not in the dataset, `unknown_classes` (with the number of rows)
     not among the classes; those in `added_classes` were not and will be. `duplicates` come more than once,
-    `without_label` counts rows that have none. Printed, it is a summary.
+    `without_label` counts rows that have none. `by_content` are the items that were found by what they hold, since that
+    is elsewhere by now, `{path in the file: path now}`; `other_content` hold something else than the file says, and
+    what it says is nowhere: their labels are taken all the same. Printed, it is a summary.
     """
 
     source: str
@@ -60,6 +63,8 @@ class ImportPlan:
     without_label: int = 0
     overwrite: bool = False
     written: int = 0
+    by_content: Mapping[str, str] | None = None
+    other_content: tuple[str, ...] = ()
 
     @property
     def conflicts(self) -> tuple[Duplicate, ...]:
@@ -90,6 +95,12 @@ class ImportPlan:
                 "several rows that differ; none is taken",
                 [f"{one.key}: {' or '.join(map(_told, one.labels))}" for one in self.conflicts],
             ),
+            (
+                "found by content",
+                "moved since the file was written",
+                [f"{_brief(old)} -> {new}" for old, new in (self.by_content or {}).items()],
+            ),
+            ("of other content", "changed since they were labelled; look at them again", list(self.other_content)),
         ]
         lines = [f"{self.source}: {self.written} labels written" if self.written else f"{self.source}: nothing written"]
         for title, meaning, rows in told:
@@ -112,23 +123,26 @@ def plan_import(
     classes: Sequence[str],
     multi_label: bool,
     standing: Callable[[int], tuple[bool, Label | None]],
+    look: Look | None = None,
     new_classes: bool = False,
     overwrite: bool = False,
 ) -> ImportPlan:
     """Set rows against what stands. Changes nothing.
 
     `index_of` maps keys to items; with `by_number` keys are but the items' numbers, so that a row without a key is
-    known by its `item`. `standing(item)` is whether somebody has answered, and the label, `None` for one set aside.
-    Raises `ValueError` where a row has several classes and an item may have one, or a new class cannot have its name.
+    known by its `item`. Rows that tell what their item held are set against what `look(items)` finds in it now: where
+    that differs, the item is the one that holds it. `standing(item)` is whether somebody has answered, and the label,
+    `None` for one set aside. Raises `ValueError` where a row has several classes and an item may have one, or a new
+    class cannot have its name.
     """
     keys = {item: key for key, item in index_of.items()}
+    places = locate(rows, index_of, by_number, look)
     told: dict[int, dict[Label, Labelled]] = {}
     times: dict[int, int] = {}
     unknown_items, unknown, added = dict[str, None](), dict[str, int](), dict[str, None]()
     order = {name: place for place, name in enumerate(classes)}
     without = 0
-    for row in rows:
-        item = _item_of(row, index_of, by_number, len(keys))
+    for row, item in zip(rows, places.items, strict=True):
         if row.label is None:
             without += 1
         elif item is None:
@@ -163,13 +177,9 @@ def plan_import(
         duplicates=tuple(Duplicate(item, keys[item], tuple(told[item])) for item, n in times.items() if n > 1),
         without_label=without,
         overwrite=overwrite,
+        by_content={rows[place].name: keys[item] for place, item in places.by_content.items()},
+        other_content=tuple(keys[item] for item in places.other_content),
     )
-
-
-def _item_of(row: Labelled, index_of: Mapping[str, int], by_number: bool, n_items: int) -> int | None:
-    if row.key is not None:
-        return index_of.get(row.key)
-    return row.item if by_number and row.item is not None and row.item < n_items else None
 
 
 def _fitting(row: Labelled, order: Mapping[str, int], multi_label: bool) -> Label:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-COLUMNS = ("item", "key", "label", "annotator", "round")
+COLUMNS = ("item", "key", "label", "annotator", "round", "sha256")
+HEX = frozenset("0123456789abcdef")
 LARGEST = 2**63 - 1  # of a whole number: what a database and a Parquet column can hold
 
 Label = str | tuple[str, ...]
@@ -20,7 +21,8 @@ class Labelled:
     """What is said of an item: the class it is of, or a tuple of the classes it has, `()` for none of them.
 
     `item` is its index in the whole dataset, `key` the name that stays when files are added: a path relative to the
-    folder. One of the two may be unknown. `label` is `None` where a file has a row for the item but no label yet.
+    folder. One of the two may be unknown. `sha256` tells what the item held when it was labelled, the hash of a file's
+    bytes in hexadecimal, where that is known. `label` is `None` where a file has a row for the item but no label yet.
     Raises `ValueError` that names the field which is not so.
     """
 
@@ -29,6 +31,7 @@ class Labelled:
     label: Label | None
     annotator: str = ""
     round: int = 0
+    sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.item is None and self.key is None:
@@ -40,6 +43,10 @@ class Labelled:
             raise ValueError(f"Expected key to be a text, not empty, got {short(self.key)}.")
         if not _is_text(self.annotator):
             raise ValueError(f"Expected annotator to be a text, got {short(self.annotator)}.")
+        if self.sha256 is not None and not (
+            _is_text(self.sha256) and len(self.sha256) == 64 and set(self.sha256) <= HEX
+        ):
+            raise ValueError(f"Expected sha256 to be 64 hexadecimal digits, got {short(self.sha256)}.")
         names = self.label if isinstance(self.label, tuple) else (self.label,) if self.label is not None else ()
         for name in names:
             if not _is_text(name, 1):
@@ -84,7 +91,12 @@ class Whole:
 def record(row: Labelled) -> dict[str, Any]:
     """A row in types that JSON knows: several classes are a list."""
     label = list(row.label) if isinstance(row.label, tuple) else row.label
-    return {"item": row.item, "key": row.key, "label": label, "annotator": row.annotator, "round": row.round}
+    return {"item": row.item, "key": row.key, "label": label, **about(row)}
+
+
+def about(row: Labelled) -> dict[str, Any]:
+    """What a row tells beside the item's name and label."""
+    return {"annotator": row.annotator, "round": row.round, "sha256": row.sha256}
 
 
 def row_of(told: Any, where: str) -> Labelled:
@@ -96,7 +108,7 @@ def row_of(told: Any, where: str) -> Labelled:
         raise ValueError(f"{where}: expected an object with {', '.join(COLUMNS)}, got {short(told)}.")
     if "label" not in told:
         raise ValueError(f"{where}: expected a label, got only {short(list(told))}.")
-    label, key, annotator = told["label"], told.get("key"), told.get("annotator")
+    label, key, annotator, hash_ = told["label"], told.get("key"), told.get("annotator"), told.get("sha256")
     if isinstance(label, Sequence) and not isinstance(label, (str, bytes)):
         label = tuple(label)
     try:
@@ -106,6 +118,7 @@ def row_of(told: Any, where: str) -> Labelled:
             label=None if label == "" else label,
             annotator="" if annotator is None else annotator,
             round=_whole(told.get("round")) or 0,
+            sha256=(hash_.lower() if isinstance(hash_, str) else hash_) or None,
         )
     except ValueError as error:
         raise ValueError(f"{where}: {_begun_small(str(error))}") from None

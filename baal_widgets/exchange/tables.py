@@ -115,6 +115,7 @@ def write_parquet(rows: Sequence[Labelled], path: Path, _whole: Whole) -> None:
         columns[name] = arrow.array(lists, arrow.list_(arrow.large_string()))
     columns["annotator"] = arrow.array([row.annotator for row in rows], arrow.large_string())
     columns["round"] = arrow.array([row.round for row in rows], arrow.int64())
+    columns["sha256"] = arrow.array([row.sha256 for row in rows], arrow.large_string())
     from pyarrow import parquet
 
     with path.open("xb") as file:

@@ -2,6 +2,7 @@
 
 from baal_widgets.journal.checkpoint import keep, resume
 from baal_widgets.journal.folds import Answer, Change, Query, State, fold
+from baal_widgets.journal.hashes import Hashes
 from baal_widgets.journal.journal import Draft, Event, Journal, JournalDamagedError, JournalMovedError
 from baal_widgets.journal.repair import Report, repair
 
@@ -10,6 +11,7 @@ __all__ = [
     "Change",
     "Draft",
     "Event",
+    "Hashes",
     "Journal",
     "JournalDamagedError",
     "JournalMovedError",

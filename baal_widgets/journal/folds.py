@@ -14,6 +14,7 @@ from typing import Any
 
 from baal_widgets.journal.journal import Event
 
+ANSWERING = ("label", "skip", "import")  # what is said of an item is said of what it then held
 PACE = 51  # answers whose times are remembered, to tell how fast a person is
 
 
@@ -99,6 +100,8 @@ class State:
     aside: Counter[str] = field(default_factory=Counter)
     behind: int = 0
     n_done: Counter[str] = field(default_factory=Counter)
+    contents: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By key: the bytes and the SHA-256 of what an item held when it was last answered, or else when it was seen."""
     _renamed: dict[str, str] = field(default_factory=dict)
     _latest: dict[int, int] = field(default_factory=dict)
     """By item: the latest change it ever had, so that an undo knows without a search that nobody came after."""
@@ -139,6 +142,10 @@ class State:
         """
         self.seq = event.seq
         item = event.item
+        if "sha256" in event.payload and event.key is not None:
+            told = int(event.payload["bytes"]), str(event.payload["sha256"])
+            if event.kind in ANSWERING or event.key not in self.contents:
+                self.contents[event.key] = told
         if event.key is not None and index_of is not None:
             item = index_of.get(event.key)
             if item is None:
@@ -162,6 +169,8 @@ class State:
                 self.notes.pop(item, None)
                 if event.value:
                     self.notes[item] = event.value
+            case "seen":
+                self.contents |= {key: (size, hash_) for key, (size, hash_) in event.payload["contents"].items()}
             case "class_added":
                 self._add_class(str(event.value))
             case "class_renamed":

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, delete, func, insert, inspect, select
 
+from baal_widgets.journal.hashes import Hashes
 from baal_widgets.journal.repair import differences, read_database, read_lines
 from baal_widgets.journal.rows import COLUMNS, Row, line_of, link, text_of
 from baal_widgets.journal.schema import checkpoints, connect, copy_of, events, file_of
@@ -164,6 +165,11 @@ class Journal:
             checkpoints.create(connection, checkfirst=True)
             connection.execute(delete(checkpoints))
             connection.execute(insert(checkpoints), rows)
+
+    @property
+    def hashes(self) -> Hashes:
+        """What the files of the dataset held when they were last read."""
+        return Hashes(self._engine, self._lock)
 
     def holds(self, op_id: str) -> bool:
         """Whether the operation of that id has been written."""

@@ -65,6 +65,16 @@ checkpoints = Table(
 )
 """The folded state, in parts; see `checkpoint`. A cache: whoever does not know the table loses nothing."""
 
+hashes = Table(
+    "hashes",
+    metadata,
+    Column("file", String(64), primary_key=True),
+    Column("stamp", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+)
+"""What files held when they were last read; see `hashes`. A cache too."""
+
 
 def connect(place: str | os.PathLike[str] | None, create: bool = True) -> Engine:
     """An engine for a path (SQLite), a database URL, or `None` (SQLite in memory), with its table made.

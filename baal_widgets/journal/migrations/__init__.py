@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, update
 
-HEAD = "0002"  # the newest revision in versions/
+HEAD = "0003"  # the newest revision in versions/
 
 VERSION_TABLE = "baal_widgets_version"
 
@@ -49,7 +49,7 @@ def check_known(revision: str | None) -> None:
 def bring_up_to_date(connection: Connection, file: Path | None) -> None:
     """Take a database of an older revision to this one, within the transaction at hand, which has the writers' lock.
 
-    Of a SQLite file there is a copy first, `labels.db.before-0002`. Costs half a second: most of it loads Alembic.
+    Of a SQLite file there is a copy first, `labels.db.before-0003`. Costs half a second: most of it loads Alembic.
     """
     from alembic import command
     from alembic.config import Config
