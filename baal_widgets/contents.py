@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -234,7 +234,7 @@ def _name(path: Path) -> str:
 
 
 def _random_states() -> tuple[Any, ...]:
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
     return random.getstate(), (kind, keys.tobytes(), *rest), bytes(torch.get_rng_state().tolist())
 
 

@@ -72,7 +72,8 @@ def _by_content(
     }
     wanted = dict.fromkeys((str(rows[place].sha256), rows[place].name) for place in lost)
     found: dict[tuple[str, str], int] = {}
-    for part in (lambda path: PurePosixPath(path).name, lambda path: ""):
+    parts: tuple[Callable[[str], str], ...] = (lambda path: PurePosixPath(path).name, lambda path: "")
+    for part in parts:
         left: dict[tuple[str | None, str], list[int]] = {}
         taken = set(found.values())
         for item in reversed(free):

@@ -43,9 +43,7 @@ class Labelled:
             raise ValueError(f"Expected key to be a text, not empty, got {short(self.key)}.")
         if not _is_text(self.annotator):
             raise ValueError(f"Expected annotator to be a text, got {short(self.annotator)}.")
-        if self.sha256 is not None and not (
-            _is_text(self.sha256) and len(self.sha256) == 64 and set(self.sha256) <= HEX
-        ):
+        if self.sha256 is not None and not _is_hash(self.sha256):
             raise ValueError(f"Expected sha256 to be 64 hexadecimal digits, got {short(self.sha256)}.")
         names = self.label if isinstance(self.label, tuple) else (self.label,) if self.label is not None else ()
         for name in names:
@@ -156,6 +154,10 @@ def _is_text(value: Any, shortest: int = 0) -> bool:
     except UnicodeEncodeError:  # half a character, which no file can hold
         return False
     return True
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= HEX
 
 
 def _begun_small(text: str) -> str:
