@@ -73,17 +73,22 @@ def label(told: argparse.Namespace) -> int:
 def export(told: argparse.Namespace) -> int:
     """Write the labels of a journal to a file."""
     from baal_widgets.exchange import Labelled, Whole, format_of, write_labels
+    from baal_widgets.identity import paths_by_key, places_in
     from baal_widgets.journal import Journal, fold
 
     journal = Journal(_existing(told.journal), create=False)
     events = journal.events()
     journal.close()
-    # an item's index changes when files are added, its key does not
-    items = {event.key: event.item for event in events if event.key is not None}
+    # an item's index changes when files are added, its path when it is moved, its key does not
+    items: dict[str, int | None] = {}
+    for event in events:
+        if event.key is not None:
+            items.setdefault(event.key, event.item)
     keys = list(items)
     state = fold(events, {key: place for place, key in enumerate(keys)})
     several = bool(state.settings.get("multi_label"))
-    numbered = all(key == str(item) for key, item in items.items())
+    numbered = all(key.partition("//")[0] == str(item) for key, item in items.items())
+    paths = paths_by_key(places_in(event for event in events if event.kind == "moved"))
     if not numbered and format_of(Path(told.target), told.format) == "baal":
         raise ValueError(
             "Baal's state tells items by their place in the dataset, which a journal of files does not know. Open the "
@@ -91,11 +96,12 @@ def export(told: argparse.Namespace) -> int:
         )
     rows = [
         Labelled(
-            items[keys[i]] if numbered else None,
-            keys[i],
+            int(paths.get(keys[i], keys[i])) if numbered else None,
+            paths.get(keys[i], keys[i]),
             state.names_in(a.value) if several else a.value,
             a.annotator,
             a.round,
+            state.contents.get(keys[i], (0, None))[1],
         )
         for i, a in sorted(state.answers.items())
         if a.value is not None
@@ -107,8 +113,10 @@ def export(told: argparse.Namespace) -> int:
 
 
 def verify(told: argparse.Namespace) -> int:
-    """Check every link of a journal's hash chain, and that the copy beside it tells the same."""
+    """Check every link of a journal's hash chain, and that the copy beside it tells the same; with --images also that
+    the files hold what they held when they were labelled."""
     from baal_widgets.journal import Journal, JournalDamagedError
+    from baal_widgets.register import check_folder
 
     journal = Journal(_existing(told.journal), create=False)
     try:
@@ -117,9 +125,14 @@ def verify(told: argparse.Namespace) -> int:
         print("\n".join(error.differences), file=sys.stderr)
         print(f"baal-widgets: {told.journal} is damaged. Try: baal-widgets repair {told.journal}", file=sys.stderr)
         return 1
+    else:
+        if told.images is None:
+            return 0
+        files = check_folder(journal, told.images)
+        print(files)
+        return 1 if files.changed or files.missing else 0
     finally:
         journal.close()
-    return 0
 
 
 def repair(told: argparse.Namespace) -> int:
@@ -233,7 +246,11 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument(
         "--spreadsheet-safe", action="store_true", help="for .csv: no text that a spreadsheet would compute"
     )
-    add(verify, lab=False).add_argument("journal")
+    verifying = add(verify, lab=False)
+    verifying.add_argument("journal")
+    verifying.add_argument(
+        "--images", metavar="FOLDER", help="the folder whose labels they are: reads what is labelled"
+    )
     add(repair, lab=False).add_argument("file", help="the journal, a SQLite file")
     return parser
 

@@ -43,10 +43,7 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, 
     """The readable images below a folder, sorted by name, and a reason for each file that looks like one but
     is not. Decodes every file once. Hidden files and links that lead out of the folder are left alone.
     """
-    root = Path(folder).expanduser().resolve()
-    if not root.is_dir():
-        raise NotADirectoryError(f"{root} is no folder. Give the folder that holds the images to label.")
-    candidates = [path for path in _walk(root) if path.suffix.lower() in SUFFIXES]
+    root, candidates = image_files(folder)
     good, bad = [], {}
     for path in _progress(candidates, "Checking images"):
         try:
@@ -62,6 +59,14 @@ def find_images(folder: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, 
             + (f"; {len(bad)} files were refused, the first: {next(iter(bad.values()))}" if bad else ".")
         )
     return good, bad
+
+
+def image_files(folder: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
+    """A folder, and the files below it that look like images by their names, none of which is opened."""
+    root = Path(folder).expanduser().resolve()
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is no folder. Give the folder that holds the images to label.")
+    return root, [path for path in _walk(root) if path.suffix.lower() in SUFFIXES]
 
 
 def to_image(value: Any) -> Image.Image:

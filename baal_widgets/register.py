@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,8 @@ from baal_widgets.identity import (
     seen_facts,
     settle,
 )
-from baal_widgets.journal import Journal, JournalMovedError, State, resume
+from baal_widgets.images import image_files
+from baal_widgets.journal import Journal, JournalMovedError, State, fold, resume
 from baal_widgets.sources import Source
 
 LOOKED_AT = 100  # items without files that are read at least, to know that a dataset is in its old order
@@ -96,7 +98,7 @@ class Register:
         told = sorted(self.index_of[key] for key in {*contents, *held} if key in self.index_of)
 
         def check() -> Files:
-            now = self.contents.look(sorted({*told, *self._as_long_as_another()}))
+            now = self.contents.look(sorted({*told, *same_size(self.contents, len(self.paths))}))
             changed = {
                 item: self.paths[item]
                 for item in told
@@ -150,11 +152,33 @@ class Register:
                 return False
         return True
 
-    def _as_long_as_another(self) -> list[int]:
-        if not self._in_files:
-            return []
-        sizes: dict[int, list[int]] = {}
-        for item in range(len(self.paths)):
-            if (size := self.contents.size(item)) is not None:
-                sizes.setdefault(size, []).append(item)
-        return [item for items in sizes.values() if len(items) > 1 for item in items]
+
+def check_folder(journal: Journal, folder: str | os.PathLike[str]) -> Files:
+    """What has become of the files of a folder that a journal tells of. Writes nothing.
+
+    Reads those that are labelled, those that might be one that was moved, and those that are as long as another.
+    """
+    root, files = image_files(folder)
+    paths = tuple(file.relative_to(root).as_posix() for file in files)
+    contents = Contents(files, root)
+    places = places_in(journal.events(kinds=("moved",)))
+    state = fold(journal.events(), {})
+    looked = dict(contents.look(same_size(contents, len(files))))
+
+    def look(items: Sequence[int], sizes: set[int] | None = None) -> Mapping[int, Content | None]:
+        looked.update(contents.look([item for item in items if item not in looked], sizes))
+        return {item: looked[item] for item in items if item in looked}
+
+    settled = settle(paths, places, state.contents, state.unknown, look)
+    lost = missing(state.unknown - set(settled.keys), {**places, **settled.fresh})
+    changed = {item: paths[item] for item in settled.changed}
+    return Files(settled.moved, changed, lost, groups(paths, looked))
+
+
+def same_size(contents: Contents, n_items: int) -> list[int]:
+    """The files that are as long as another."""
+    sizes: dict[int, list[int]] = {}
+    for item in range(n_items):
+        if (size := contents.size(item)) is not None:
+            sizes.setdefault(size, []).append(item)
+    return [item for items in sizes.values() if len(items) > 1 for item in items]

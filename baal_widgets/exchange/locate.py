@@ -48,7 +48,8 @@ def locate(rows: Sequence[Labelled], index_of: Mapping[str, int], by_number: boo
         for place, (row, item) in enumerate(zip(rows, named, strict=True))
         if row.sha256 and (item is None or told[item] not in (None, row.sha256))
     ]
-    right = {item for place, item in enumerate(named) if item is not None} - {named[place] for place in lost}
+    astray = set(lost)
+    right = {item for place, item in enumerate(named) if item is not None and place not in astray}
     found = _by_content(rows, lost, right, index_of, told, look)
     items = tuple(found.get(place, item) for place, item in enumerate(named))
     other = [named[place] for place in lost if place not in found]
