@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from baal_widgets import cli
+from baal_widgets.contents import hash_file, hash_value
 from baal_widgets.exchange import FORMATS, Labelled, plan_import, read_labels, write_labels
 from baal_widgets.session import LabellingSession
 
@@ -181,6 +182,8 @@ def test_an_import_is_one_append_and_says_where_it_came_from(tmp_path, monkeypat
     told = [dict(one.payload) for one in labels]
     (group,) = {one.pop("group") for one in told}
     assert group
+    (content,) = {(one.pop("bytes"), one.pop("sha256")) for one in told}  # items that hold the same
+    assert content == hash_value(torch.zeros(4))
     assert told == [
         {"via": "import", "source": "labels.jsonl", "annotator": "ann"},
         {"via": "import", "source": "labels.jsonl", "annotator": ""},
@@ -308,7 +311,11 @@ def journal(tmp_path, images):
         for item, label in enumerate(CLASSES):
             session.label(item, label)
         # a journal does not know at which place of the folder a file is by now
-        rows = [Labelled(None, session._source.keys[item], label, "me") for item, label in session.labels.items()]
+        keys = session._source.keys
+        rows = [
+            Labelled(None, keys[item], label, "me", sha256=hash_file(images / keys[item])[0].sha256)
+            for item, label in session.labels.items()
+        ]
     return str(tmp_path / "labels.db"), rows
 
 
@@ -334,7 +341,9 @@ def test_the_command_writes_places_only_where_items_are_known_by_them(tmp_path, 
     with make_session(tmp_path / "plain.db") as session:
         session.label(5, "cat")
     assert cli.main(["export", str(tmp_path / "plain.db"), str(tmp_path / "out.npz")]) == 0
-    assert read_labels(tmp_path / "out.npz") == [Labelled(5, "5", "cat", "me")]
+    assert read_labels(tmp_path / "out.npz") == [
+        Labelled(5, "5", "cat", "me", sha256=hash_value(torch.zeros(4)).sha256)
+    ]
 
 
 def test_the_command_is_safe_for_spreadsheets_when_asked(tmp_path, journal):
