@@ -71,11 +71,10 @@ class Contents:
         """What is in an item now; `None` where it cannot be told: it is gone, cannot be read, or changes."""
         if self.files is None:
             return self._of_array(item)
+        if (content := self._remembered(item)) is not None:
+            return content
         path = self.files[item]
         with suppress(OSError, ValueError):
-            told = _regular(path, self._root)
-            if (known := self._known(_name(path))) is not None and known[0] == _stamp(told):
-                return Content(told.st_size, known[1])
             begun = time.time_ns()
             content, told = hash_file(path, self._root)
             if max(told.st_mtime_ns, told.st_ctime_ns) < begun - SETTLED:
@@ -87,11 +86,12 @@ class Contents:
     def look(self, items: Sequence[int], sizes: set[int] | None = None) -> dict[int, Content | None]:
         """What is in each of some items, of files those of certain sizes only. Shows its progress after a second."""
         wanted = [item for item in items if sizes is None or self.files is None or self.size(item) in sizes]
-        with _progress(len(wanted)) as advance, ThreadPoolExecutor(1 if self.files is None else READERS) as readers:
-            found = dict[int, Content | None]()
+        found: dict[int, Content | None] = {item: self._remembered(item) for item in wanted}
+        unread = [item for item, content in found.items() if content is None]
+        with _progress(len(unread)) as advance, ThreadPoolExecutor(READERS) as readers:
             # a user's dataset may not bear several readers
-            told = map(self.__getitem__, wanted) if self.files is None else readers.map(self.__getitem__, wanted)
-            for item, content in zip(wanted, told, strict=True):
+            told = map(self.__getitem__, unread) if self.files is None else readers.map(self.__getitem__, unread)
+            for item, content in zip(unread, told, strict=True):
                 found[item] = content
                 advance()
         self.remember()
@@ -121,6 +121,17 @@ class Contents:
         if fresh and self._hashes is not None:
             with suppress(SQLAlchemyError, OSError):
                 self._hashes.write(fresh)
+
+    def _remembered(self, item: int) -> Content | None:
+        """What is in a file that has not changed since it was read."""
+        if self.files is None:
+            return None
+        path = self.files[item]
+        with suppress(OSError, ValueError):
+            told = _regular(path, self._root)
+            if (known := self._known(_name(path))) is not None and known[0] == _stamp(told):
+                return Content(told.st_size, known[1])
+        return None
 
     def _known(self, name: str) -> tuple[str, str] | None:
         if self._kept is None:

@@ -170,6 +170,11 @@ def test_the_command_exports_where_the_files_are_now(tmp_path, images):
     with pytest.warns(UserWarning, match="1 items have moved"):
         again = LabellingSession.open(tmp_path / "labels.db", images)
     assert again.files.moved == {key: "moved.png"}
+    assert again.check_files() == again.files
+    (images / "moved.png").write_bytes(b"damaged")
+    assert again.check_files().changed == {again._source.keys.index("moved.png"): "moved.png"}
+    (images / "moved.png").unlink()
+    assert again.check_files().missing == ("moved.png",)
     again.close()
     assert run("export", tmp_path / "labels.db", tmp_path / "out.csv") == 0
     with (tmp_path / "out.csv").open() as file:
