@@ -99,7 +99,8 @@ def test_export_writes_the_labels(tmp_path, capsys):
     place = journal_with_labels(tmp_path / "labels.db")
     assert cli.main(["export", place, str(tmp_path / "labels.jsonl")]) == 0
     rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
-    assert rows == [{"item": None, "key": "b.png", "label": "cat", "annotator": "me", "round": 0}]
+    told = {"item": None, "key": "b.png", "label": "cat", "annotator": "me", "round": 0, "sha256": None}
+    assert rows == [told]
     assert capsys.readouterr().out.startswith("1 labels in")
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 from baal_widgets.active.dataset import ActiveLearningDataset
 from baal_widgets.active.file_dataset import FileDataset
 from baal_widgets.active.heuristics import BALD
+from baal_widgets.contents import hash_value
 from baal_widgets.session import LabellingSession
 from baal_widgets.training import Training
 
@@ -492,8 +493,8 @@ def test_the_labels_can_be_taken_home(tmp_path):
     session.label(5, "high")
     session.skip(6)
     assert session.export(tmp_path / "labels.csv").read_text().splitlines() == [
-        "item,key,label,annotator,round",
-        "5,5,high,me,0",
+        "item,key,label,annotator,round,sha256",
+        f"5,5,high,me,0,{hash_value(session.dataset.get_raw(5)[0]).sha256}",
     ]
     assert '"label": "high"' in session.export(tmp_path / "labels.jsonl").read_text()
     with pytest.raises(ValueError, match=r"\.csv, \.jsonl"):
