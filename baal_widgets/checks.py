@@ -94,6 +94,14 @@ def check_share(name: str, value: Any, most: float) -> float:
     return float(value)
 
 
+def check_minutes(name: str, value: Any) -> float:
+    """A number of minutes above 0."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
+        raise ValueError(f"Expected {name} to be a number of minutes above 0, such as 10, got {value!r}.")
+    return float(value)
+
+
 def check_item(item: Any, n_items: int) -> int:
     """The index of an item in a dataset of that many."""
     if not _is_int(item):

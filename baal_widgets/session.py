@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,33 +26,32 @@ from baal_widgets.checks import (
     check_class_name,
     check_classes,
     check_item,
+    check_minutes,
     check_share,
     check_text,
     positive,
 )
-from baal_widgets.consensus import Disagreement, disagreements
+from baal_widgets.claims import Ranking, begun, in_hands, is_free, is_open, ranking, share
 from baal_widgets.consistency import consistency
-from baal_widgets.exchange import ImportPlan, Labelled, Whole, plan_import, read_labels, write_labels
+from baal_widgets.exchanging import Exchanging
 from baal_widgets.identity import Files
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
-from baal_widgets.journal import Answer, Draft, Event, Journal, JournalMovedError, Query, State, fold, keep
+from baal_widgets.journal import Answer, Draft, Journal, JournalMovedError, Query, State, fold, keep
 from baal_widgets.learning import Learner, Lesson
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.pace import per_minute
-from baal_widgets.queries import RESERVE, Ranking, asking, chosen_repeats, continued_ranking
+from baal_widgets.people import People
+from baal_widgets.queries import RESERVE, asking, chosen_repeats
 from baal_widgets.register import Register
 from baal_widgets.sources import open_source
 from baal_widgets.training import Training
 from baal_widgets.twin import RandomTwin
-from baal_widgets.vocabulary import Vocabulary
 
 LONGEST_NOTE = 10_000
 LONGEST_ID = 80
 MOST_REPEATS = 0.5
-SAID = ("label", "skip", "undo", "redo")  # the facts by which a person says what an item is
-ABOUT_CONTENT = ("label", "skip", "repeat", "flag", "note")  # the facts that say of which content they are
-OPENING = ("heuristic", "query_size", "seed", "repeats", "budget", "multi_label")
+OPENING = ("heuristic", "query_size", "seed", "repeats", "budget", "multi_label", "overlap", "claim_minutes")
 """The settings, besides the classes, that `open` takes from the journal."""
 
 
@@ -67,7 +65,7 @@ class Round:
     query: Query
 
 
-class LabellingSession:
+class LabellingSession(Exchanging, People):
     """Labels, a model that learns from them, and the question what to label next; all of it on disk.
 
     `dataset` is an `ActiveLearningDataset`, any torch dataset, or the path of a folder of images. `model` is a
@@ -81,6 +79,9 @@ class LabellingSession:
     `repeats` is the share of a query, at most a half, that comes once more on top of it: items this annotator has
     labelled before, to tell how consistent they are. `budget` is how many labels are wanted in all. With
     `multi_label` an item has any number of classes: labels are lists of them.
+
+    `annotator` is the name of the person. Of several people on one journal no two are asked the same item, or `overlap`
+    of them each; who says nothing for `claim_minutes` loses what they were asked to whoever asks next.
 
     An item is its index in the whole dataset. Every answer is on disk when the call that gave it returns.
     All methods may be called from any thread.
@@ -105,6 +106,8 @@ class LabellingSession:
         repeats: float = 0.0,
         budget: int | None = None,
         multi_label: bool = False,
+        overlap: int = 1,
+        claim_minutes: float = 10.0,
     ) -> None:
         names = check_classes(classes)
         self.multi_label = bool(multi_label)
@@ -112,6 +115,8 @@ class LabellingSession:
         self.repeats = check_share("repeats", repeats, MOST_REPEATS)
         self.budget = None if budget is None else positive("budget", budget)
         self.query_size = positive("query_size", query_size)
+        self.overlap = positive("overlap", overlap)
+        self.claim_minutes = check_minutes("claim_minutes", claim_minutes)
         self.annotator = annotator
         self.seed = seed
         self._heuristic_name = _name_of(heuristic)
@@ -193,11 +198,6 @@ class LabellingSession:
     def dataset(self) -> ActiveLearningDataset:
         """The `ActiveLearningDataset`, always in step with the journal."""
         return self._source.dataset
-
-    @property
-    def classes(self) -> list[str]:
-        """The names of the classes as they are now. One that is added comes last, so an index stays what it was."""
-        return list(self._state.classes)
 
     @contextmanager
     def moment(self) -> Iterator[None]:
@@ -336,9 +336,10 @@ class LabellingSession:
 
     def answers(self, items: Sequence[int]) -> dict[int, Any]:
         """What is said of these items: a class index (with `multi_label` a list of them), -1 for skipped, -2 for
-        unsure. Items without an answer are left out."""
+        unsure. Of what others have answered too it is this annotator's own. Items without an answer are left out, and
+        those that wait for this annotator's."""
         with self._lock:
-            given = {item: self._state.answers[item] for item in items if item in self._state.answers}
+            given = {item: answer for item in items if (answer := self._answer_shown(item)) is not None}
             words = self._words()
         return {item: words.indices(answer) for item, answer in given.items()}
 
@@ -381,18 +382,22 @@ class LabellingSession:
 
     @property
     def query(self) -> Query:
-        """The query that was asked last, answered or not; asks the first one."""
+        """The query that this annotator was asked last, answered or not; asks the first one."""
         with self._lock:
             return self._asked() or self.ask()
 
     def upcoming(self) -> tuple[int, ...]:
         """The items that `ask` would go on with before the next lesson: worth loading ahead."""
         with self._lock:
-            query, answers = self._state.query, self._state.answers
-            return () if query is None else tuple(i for i in query.reserve if i not in answers)[: self.query_size]
+            query, who = self._asked(), self._asker()
+            coming = () if query is None else query.reserve
+            return tuple(item for item in coming if is_free(self._state, item, who, {}))[: self.query_size]
 
     def ask(self) -> Query:
         """The items to label now, most wanted first. The same query until each of them is labelled or skipped.
+
+        They are this annotator's for `claim_minutes` from the last thing they did: nobody else is asked for them, save
+        where `overlap` wants the answers of several people. Who comes back later finds what others have left of them.
 
         Before the first lesson they are drawn at random: an untrained model's scores say nothing. A heuristic that
         looks at features alone (`typiclust`, `coreset`, `max_herding`) begins by those of the model as it came. A query
@@ -400,21 +405,22 @@ class LabellingSession:
         """
         with self._lock:
             self._catch_up()
-            last = self._state.query
-            if last is None or not self._state.open_items:
-                ranked = self._first_ranking() if last is None else []
-                ranked = ranked or continued_ranking(self._state, len(self._source.keys), self.query_size, self.seed)
-                if ranked or last is None or last.items:  # that nothing is left is written once
-                    self._write(self._asking(ranked, self._state.round))
+            while not self._open_items():
+                last, size, clock = self._state.asked.of(self.annotator), self.query_size, self._clock()
+                ranked = self._first_ranking() if self._state.query is None else []
+                ranked = ranked or ranking(self._state, len(self._source.keys), self._asker(), clock, size, self.seed)
+                draft = self._asking(ranked, self._state.round)
+                if last is not None and not last.items and not draft.payload["items"]:
+                    break  # that nothing is left is written once
+                if self._write_next(draft):
+                    break
             query = self._asked()
             assert query is not None
             return query
 
     def _asked(self) -> Query | None:
-        """The last query, with the repeats of this annotator alone."""
-        query = self._state.query
-        others = query is not None and query.repeats and query.annotator != self.annotator
-        return replace(query, repeats=(), annotator="") if query is not None and others else query
+        """What this annotator was asked last, less what others have by now."""
+        return in_hands(self._state, self._asker(), self._clock())
 
     def _first_ranking(self) -> Ranking:
         """What a heuristic asks that needs no labels, nothing where it does."""
@@ -503,10 +509,10 @@ class LabellingSession:
 
     @property
     def repeated(self) -> dict[int, Any]:
-        """The answers given to the repeats of the query that was asked last, as in `labels`."""
+        """The answers given to the repeats of this annotator's last query, as in `labels`."""
         with self._lock:
             words = self._words()
-            return {item: words.told(value) for item, value in self._state.repeated.items()}
+            return {item: words.told(value) for item, value in self._state.repeated.get(self.annotator, {}).items()}
 
     @property
     def consistency(self) -> dict[str, Any]:
@@ -515,30 +521,6 @@ class LabellingSession:
         with self._lock:
             self._catch_up()
             return consistency(self._state.again.get(self.annotator, {}).values())
-
-    # Several people
-
-    def ratings(self) -> dict[int, dict[str, Any]]:
-        """What each person says, `{item: {annotator: label}}`: the last answer of their own that they have not taken
-        back, also where somebody else has answered since. Those set aside are left out.
-
-        It goes into the measures of `metrics.agreement` and into `consensus`. Reads all facts: 15 us each.
-        """
-        with self._lock:
-            self._check_open()
-            self._catch_up()
-            facts = self._journal.events(kinds=("opened", "class_added", "class_renamed", *SAID))
-            words = self._words()
-        told: dict[int, dict[str, Any]] = {}
-        for person in sorted({fact.annotator for fact in facts if fact.kind in SAID}):
-            own = fold((fact for fact in facts if fact.kind not in SAID or fact.annotator == person), self._index_of)
-            for item, value in own.labels.items():
-                told.setdefault(item, {})[person] = words.told(value)
-        return dict(sorted(told.items()))
-
-    def disagreements(self) -> list[Disagreement]:
-        """The items of which people do not say the same, most contested first: `.item`, `.said` (by whom), `.camps`."""
-        return disagreements(self.ratings())
 
     # Beside the answers
 
@@ -634,7 +616,7 @@ class LabellingSession:
             with self._lock:
                 self._check_idle()
                 self.ask()
-                open_items = self._state.open_items
+                open_items = self._open_items()
                 told = {item: self._value(oracle[item]) for item in open_items}
                 self._write(*(self._draft("label", i, told[i], None, annotator="oracle") for i in open_items))
             if not open_items:
@@ -645,74 +627,6 @@ class LabellingSession:
         return self.history
 
     # Leaving
-
-    def export(self, path: str | os.PathLike[str], format: str | None = None, **options: Any) -> Path:  # noqa: A002
-        """Write the labels in a format, or in the one that the suffix tells; the path.
-
-        `.csv`, `.jsonl`, `.parquet`, `.npz` (`baal`: the state of Baal's dataset), `.coco.json` (`coco`),
-        `.label-studio.json` (`label-studio`), or a new folder with the images, as `imagefolder` (the default) or
-        `huggingface`. Items set aside are left out. `options` are those of `exchange.write_labels`.
-        """
-        with self._lock:
-            self._catch_up()
-            words = self._words()
-            rows = [
-                Labelled(
-                    item,
-                    self._source.keys[item],
-                    words.told(answer.value),
-                    answer.annotator,
-                    answer.round,
-                    self._state.contents.get(self._register.keys[item], (0, None))[1],
-                )
-                for item, answer in sorted(self._state.answers.items())
-                if answer.value is not None
-            ]
-            state = self._source.dataset.random_state.bit_generator.state
-            whole = Whole(tuple(self._state.classes), len(self._source.keys), self._source, state)
-        return write_labels(rows, path, format, whole=whole, **options)
-
-    def import_labels(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        dry_run: bool = False,
-        new_classes: bool = False,
-        overwrite: bool = False,
-        format: str | None = None,  # noqa: A002
-    ) -> ImportPlan:
-        """Take over the labels of a file or folder, in any format that `export` writes; what was done, to be printed.
-
-        Items are found by their key (the path of an image), by index alone where the dataset has no keys of its own.
-        Only items without an answer are labelled: `overwrite` also replaces labels that differ and labels what was set
-        aside. Rows of unknown items or classes, and rows that contradict each other, are left out and reported;
-        `new_classes` adds the classes. With `dry_run` nothing is written. The same file again changes nothing, and one
-        `undo` takes all of its labels back (classes stay). The labels are this annotator's; who gave them first is in
-        the journal. Raises `ValueError` and writes nothing where the file cannot be read.
-        """
-        rows = read_labels(path, format)
-        with self._lock:
-            while True:
-                self._catch_up()
-                plan = plan_import(
-                    rows,
-                    Path(path).name or os.fspath(path),
-                    index_of=self._register.by_path(),
-                    look=self._register.contents.look,
-                    by_number=self._source.files is None,
-                    classes=self._state.classes,
-                    multi_label=self.multi_label,
-                    standing=self._standing,
-                    new_classes=new_classes,
-                    overwrite=overwrite,
-                )
-                if dry_run or not plan.to_write:
-                    return plan
-                try:
-                    self._write_import(plan)
-                except JournalMovedError:  # somebody has answered meanwhile: what is new may be so no more
-                    continue
-                return replace(plan, written=len(plan.to_write))
 
     def close(self) -> None:
         """Stop learning, if it is going on, and let go of the journal. Nothing needs saving."""
@@ -761,10 +675,6 @@ class LabellingSession:
             self._source.put(steps[step], step)
         return state
 
-    @property
-    def _index_of(self) -> Mapping[str, int]:
-        return self._register.index_of
-
     def _opening(self) -> Draft:
         settings = {
             "classes": list(self.classes),
@@ -775,6 +685,8 @@ class LabellingSession:
             "repeats": self.repeats,
             "budget": self.budget,
             "multi_label": self.multi_label,
+            "overlap": self.overlap,
+            "claim_minutes": self.claim_minutes,
         }
         return Draft("opened", annotator=self.annotator, payload=settings)
 
@@ -805,30 +717,15 @@ class LabellingSession:
                 f"{len(self._source.keys)}. Give another journal= for another dataset."
             )
 
+    def _answer_shown(self, item: int) -> Answer | None:
+        own = self._state.said(item, self.annotator)
+        return own if own or is_open(self._state, item, self._asker()) else self._state.answers.get(item)
+
     def _answer(self, kind: str, item: int, label: Any, op_id: str | None, payload: Mapping[str, Any]) -> None:
         item = check_item(item, len(self._source.keys))
         with self._lock:
             value = None if kind == "skip" else self._value(label)
             self._write(self._draft(kind, item, value, op_id, payload=payload))
-
-    def _standing(self, item: int) -> tuple[bool, Any]:
-        """Whether an item has an answer, and its label, `None` where it was set aside."""
-        answer = self._state.answers.get(item)
-        value = None if answer is None else answer.value
-        return answer is not None, None if value is None else self._words().told(value)
-
-    def _write_import(self, plan: ImportPlan) -> None:
-        """Write the classes and labels of an import, all in one, if nothing was written since it was planned."""
-        if plan.added_classes and (self._job is None or self._job.done):
-            self._fit_learner(len(self.classes) + len(plan.added_classes))
-        classes = [Draft("class_added", value=name, **self._signed(None)) for name in plan.added_classes]
-        words = Vocabulary([*self._state.classes, *plan.added_classes], self.multi_label)
-        told = {"via": "import", "source": plan.source, "group": uuid.uuid4().hex}
-        labels = [
-            self._draft("label", one.item, words.written(one.new), None, payload={**told, "annotator": one.annotator})
-            for one in plan.to_write
-        ]
-        self._write(*classes, *labels, after=self._state.seq)
 
     def _step_back_or_forth(self, kind: str, op_id: str | None) -> int | None:
         with self._lock:
@@ -844,87 +741,9 @@ class LabellingSession:
             self._write(*drafts)
             return int(min(changes, key=lambda change: change.seq).item)
 
-    def _is_written(self, op_id: str | None) -> bool:
-        return op_id is not None and not self._closed and self._journal.holds(op_id)
-
-    def _signed(self, op_id: str | None) -> dict[str, Any]:
-        """What every fact of a person carries."""
-        return {"annotator": self.annotator, "round": self._state.round, "op_id": op_id or uuid.uuid4().hex}
-
     def _check_new(self, name: str) -> None:
         if name in self._state.classes:
             raise ValueError(f"There is a class {name!r} already. The classes are {', '.join(self._state.classes)}.")
-
-    def _fit_learner(self, n_classes: int | None = None) -> None:
-        """Give the model an output for each class, where some were added."""
-        wanted = len(self._state.classes) if n_classes is None else n_classes
-        if self._learner.n_classes < wanted:
-            self._learner.set_classes(wanted)
-
-    def _words(self) -> Vocabulary:
-        return Vocabulary(self._state.classes, self.multi_label)
-
-    def _value(self, label: Any) -> str:
-        """A label as the journal writes it, once it is known to be one."""
-        try:
-            return self._words().written(label)
-        except ValueError:
-            if not self._catch_up():  # else another process may have added the class
-                raise
-            return self._words().written(label)
-
-    def _draft(
-        self,
-        kind: str,
-        item: int,
-        value: str | None,
-        op_id: str | None,
-        *,
-        annotator: str | None = None,
-        round_: int | None = None,
-        payload: Mapping[str, Any] | None = None,
-    ) -> Draft:
-        query = self._state.query if round_ is None else None
-        asked = dict(zip(query.items, query.scores, strict=True)) if query is not None else {}
-        return Draft(
-            kind,
-            item=item,
-            key=self._register.keys[item],
-            value=value,
-            annotator=annotator or self.annotator,
-            round=self._state.round if round_ is None else round_,
-            score=asked.get(item),
-            payload={**(payload or {}), **(self._register.told(item) if kind in ABOUT_CONTENT else {})},
-            op_id=op_id or uuid.uuid4().hex,
-        )
-
-    def _write(self, *drafts: Draft, after: int | None = None) -> list[Event]:
-        """Append to the journal, then fold what it holds that is new, whoever wrote it; the new facts."""
-        with self._lock:
-            self._check_open()
-            self._journal.append(*drafts, after=after)
-            self._moments, held = 0, self._moments
-            try:
-                return self._catch_up()
-            finally:
-                self._moments = held
-
-    def _catch_up(self) -> list[Event]:
-        """Fold the facts that this or another process has written since."""
-        if self._closed or self._moments:
-            return []
-        fresh, n_classes = self._journal.events(after=self._state.seq), len(self._state.classes)
-        changed = {self._state.apply(event, self._index_of) for event in fresh} - {None}
-        answers = {item: self._state.answers.get(item) for item in changed if item is not None}
-        if self.multi_label and len(self._state.classes) > n_classes:  # their rows have become longer
-            answers |= self._state.answers
-        if answers:
-            self._source.put({**dict.fromkeys(answers), **self._words().targets(answers)}, self._state.round + 1)
-        return fresh
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("This session is closed. LabellingSession.open(...) goes on where it ended.")
 
     def _check_idle(self) -> None:
         if self._job is not None and not self._job.done:
@@ -934,35 +753,34 @@ class LabellingSession:
         """Write what was measured and the next query in one transaction. Items answered meanwhile drop out."""
         with self._lock:
             self._catch_up()
-            round_ = self._state.round + 1
-            ranked = [
-                (i, score) for i, score in zip(lesson.items, lesson.scores, strict=True) if i not in self._state.answers
-            ]
-            measured = Draft(
-                "measured", annotator="model", round=round_, payload={**lesson.metrics, "round": round_, "seq": seq}
-            )
-            self._write(measured, self._asking(ranked, round_))
+            while True:
+                round_ = self._state.round + 1
+                ranked = [
+                    (i, score)
+                    for i, score in zip(lesson.items, lesson.scores, strict=True)
+                    if i not in self._state.answers
+                ]
+                measured = Draft(
+                    "measured", annotator="model", round=round_, payload={**lesson.metrics, "round": round_, "seq": seq}
+                )
+                if self._write_next(measured, self._asking(ranked, round_)):
+                    break
             self._insight = getattr(lesson, "insight", None)
             query = self._asked()
             assert query is not None
             return Round(round_, lesson.metrics["n_labelled"], dict(lesson.metrics), query)
 
     def _asking(self, ranked: Ranking, round_: int) -> Draft:
-        number = 0 if self._state.query is None else self._state.query.number + 1
+        state, who = self._state, self._asker()
+        number = 0 if state.query is None else state.query.number + 1
         again = chosen_repeats(
-            self._state,
-            self.annotator,
-            round(self.repeats * self.query_size),
-            np.random.default_rng([self.seed, number]),
+            state, self.annotator, round(self.repeats * self.query_size), np.random.default_rng([self.seed, number])
+        )
+        chosen = share(
+            state, begun(state, who) + ranked, who, self._clock(), self.query_size, RESERVE * self.query_size
         )
         return asking(
-            ranked,
-            query_size=self.query_size,
-            number=number,
-            round_=round_,
-            keys=self._register.keys,
-            repeats=again,
-            annotator=self.annotator,
+            chosen, number=number, round_=round_, keys=self._register.keys, repeats=again, annotator=self.annotator
         )
 
 

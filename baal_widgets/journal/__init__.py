@@ -1,12 +1,14 @@
 """Facts and where they are kept."""
 
+from baal_widgets.journal.asked import NOBODY, Query
 from baal_widgets.journal.checkpoint import keep, resume
-from baal_widgets.journal.folds import Answer, Change, Query, State, fold
+from baal_widgets.journal.folds import Answer, Change, State, fold
 from baal_widgets.journal.hashes import Hashes
 from baal_widgets.journal.journal import Draft, Event, Journal, JournalDamagedError, JournalMovedError
 from baal_widgets.journal.repair import Report, repair
 
 __all__ = [
+    "NOBODY",
     "Answer",
     "Change",
     "Draft",

@@ -18,15 +18,16 @@ from typing import Any, overload
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from baal_widgets.journal.folds import PACE, Answer, Change, Query, State
+from baal_widgets.journal.asked import Asked, Query
+from baal_widgets.journal.folds import PACE, Answer, Change, State
 from baal_widgets.journal.journal import Journal, JournalDamagedError
 
-VERSION = 3  # to be raised when `State.apply` gives a fact another meaning
+VERSION = 4  # to be raised when `State.apply` gives a fact another meaning
 EVERY = 20_000  # facts folded before it pays to write a checkpoint
 CHUNK = 5_000
-PLAIN = ("settings", "classes", "history", "seq", "asked", "n_labelled", "behind", "_renamed")
+PLAIN = ("settings", "classes", "history", "seq", "n_labelled", "behind", "_renamed")
 SETS = ("unknown", "flagged", "reviewed")
-BY_ITEM = ("notes", "repeated", "contents", "_latest")
+BY_ITEM = ("notes", "contents", "_latest")
 COUNTERS = ("counts", "aside", "n_done")
 
 
@@ -144,16 +145,16 @@ def _pack(told: Any) -> bytes:
 
 def _told(change: Change) -> list[Any]:
     before = None if change.before is None else _row(change.before)
-    return [change.seq, change.item, before, _row(change.after), change.group]
+    return [change.seq, change.item, before, _row(change.after), change.group, change.at, change.asked]
 
 
 def _row(answer: Answer) -> list[Any]:
-    return [answer.value, answer.round, answer.annotator, answer.seq, answer.why, answer.review]
+    return [answer.value, answer.round, answer.annotator, answer.seq, answer.why, answer.review, answer.beside]
 
 
 def _change(told: list[Any]) -> Change:
-    seq, item, before, after, group = told
-    return Change(seq, item, None if before is None else Answer(*before), Answer(*after), group)
+    seq, item, before, after, *more = told
+    return Change(seq, item, None if before is None else Answer(*before), Answer(*after), *more)
 
 
 def _packed(state: State) -> list[bytes]:
@@ -162,7 +163,9 @@ def _packed(state: State) -> list[bytes]:
     told |= {name: list(getattr(state, name).items()) for name in (*BY_ITEM, *COUNTERS)}
     told["answers"] = [[item, *_row(answer)] for item, answer in state.answers.items()]
     told["undone"] = list(map(_told, state.undone))
-    told["query"] = None if state.query is None else asdict(state.query)
+    told["opinions"] = [[item, [_row(one) for one in said.values()]] for item, said in state.opinions.items()]
+    told["repeated"] = [[person, list(said.items())] for person, said in state.repeated.items()]
+    told["asked"] = _asked(state.asked)
     told["again"] = [[person, list(said.items())] for person, said in state.again.items()]
     told["times"] = [[person, list(times)] for person, times in state.times.items()]
     done = state.done
@@ -188,12 +191,37 @@ def _unpacked(parts: list[bytes]) -> State:
     state._renamed = told["_renamed"]
     state.answers = {item: Answer(*row) for item, *row in told["answers"]}
     state.undone = list(map(_change, told["undone"]))
-    if told["query"] is not None:
-        query: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told["query"].items()}
-        state.query = Query(**query)
+    state.opinions = {item: {row[2]: Answer(*row) for row in said} for item, said in told["opinions"]}
+    state.repeated = {person: dict(said) for person, said in told["repeated"]}
+    state.asked = _told_asked(told["asked"])
     state.again = {person: {item: (a, b) for item, (a, b) in said} for person, said in told["again"]}
     state.times = {
         person: deque([(time, group) for time, group in times], maxlen=PACE) for person, times in told["times"]
     }
     state.done = Past(zip(told["lengths"], parts[1:], strict=True))
     return state
+
+
+def _asked(asked: Asked) -> dict[str, Any]:
+    return {
+        "newest": asked.newest and asdict(asked.newest),
+        "by": [[person, asdict(query)] for person, query in asked.by.items()],
+        "waiting": [[person, sorted(items)] for person, items in asked.waiting.items()],
+        "seen": [[person, *heard] for person, heard in asked.seen.items()],
+        "clock": [asked.clock, asked.moment],
+    }
+
+
+def _told_asked(told: dict[str, Any]) -> Asked:
+    return Asked(
+        told["newest"] and _query(told["newest"]),
+        {person: _query(query) for person, query in told["by"]},
+        {person: set(items) for person, items in told["waiting"]},
+        {person: (clock, time) for person, clock, time in told["seen"]},
+        *told["clock"],
+    )
+
+
+def _query(told: dict[str, Any]) -> Query:
+    query: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    return Query(**query)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from baal_widgets.journal.asked import EVERYBODY, NOBODY, Asked, Query
 from baal_widgets.journal.journal import Event
 
 ANSWERING = ("label", "skip", "import")  # what is said of an item is said of what it then held
@@ -23,7 +24,7 @@ class Answer:
     """What is now said of an item: a class name, or `None` for one set aside, and then `why`: `skip` or `unsure`.
 
     Where items have several labels, the value is a JSON list of names. `review` marks the answer of a person who
-    looked again at a label that the model disputed.
+    looked again at a label that the model disputed, `beside` one given where somebody else's stood.
     """
 
     value: str | None
@@ -32,13 +33,15 @@ class Answer:
     seq: int
     why: str = ""
     review: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True)
 class Change:
     """One answer given: what it put in the place of what. Undo puts `before` back, redo `after`.
 
-    Changes of one `group` were made by one gesture and are taken back together.
+    Changes of one `group` were made by one gesture and are taken back together. `at` is the place of the fact that made
+    it what it is, the answer or its last redo; `asked` tells that the item had been asked of this person.
     """
 
     seq: int
@@ -46,25 +49,8 @@ class Change:
     before: Answer | None
     after: Answer
     group: str | None = None
-
-
-@dataclass(frozen=True)
-class Query:
-    """The items asked for, most wanted first, with their scores (higher = ask first; `None` where random).
-
-    `round` counts the retrains before it, `number` the queries. `reserve` goes on with the same ranking, for
-    those who answer everything before the next retrain. `repeats` are items that `annotator` has labelled before,
-    to be labelled once more without a look at the first label.
-    """
-
-    items: tuple[int, ...]
-    scores: tuple[float | None, ...]
-    round: int
-    number: int
-    reserve: tuple[int, ...] = ()
-    reserve_scores: tuple[float | None, ...] = ()
-    repeats: tuple[int, ...] = ()
-    annotator: str = ""
+    at: int = 0
+    asked: bool = False
 
 
 @dataclass
@@ -78,19 +64,19 @@ class State:
     settings: dict[str, Any] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     answers: dict[int, Answer] = field(default_factory=dict)
+    opinions: dict[int, dict[str, Answer]] = field(default_factory=dict)
+    """By item and person: the answers given beside that of somebody else, the earliest first."""
     done: MutableSequence[Change] = field(default_factory=list)
     undone: MutableSequence[Change] = field(default_factory=list)
-    query: Query | None = None
+    asked: Asked = field(default_factory=Asked)
     history: list[dict[str, Any]] = field(default_factory=list)
     seq: int = 0
     unknown: set[str] = field(default_factory=set)
     flagged: set[int] = field(default_factory=set)
     notes: dict[int, str] = field(default_factory=dict)
     reviewed: set[int] = field(default_factory=set)
-    asked: int = 0
-    """The place of the last query among the facts."""
-    repeated: dict[int, str] = field(default_factory=dict)
-    """The answers to the repeats of the last query."""
+    repeated: dict[str, dict[int, str]] = field(default_factory=dict)
+    """By annotator: the answers to the repeats of their last query."""
     again: dict[str, dict[int, tuple[str, str]]] = field(default_factory=dict)
     """By annotator and item: the label that stood, and what the same person said the last time it was repeated."""
     times: dict[str, deque[tuple[str, str | None]]] = field(default_factory=dict)
@@ -124,9 +110,16 @@ class State:
         return {item for item, answer in self.answers.items() if answer.why == "unsure"}
 
     @property
-    def open_items(self) -> tuple[int, ...]:
-        """The items of the query that still wait for an answer."""
-        return () if self.query is None else tuple(i for i in self.query.items if i not in self.answers)
+    def query(self) -> Query | None:
+        """The query that was asked last, whosever it is: its ranking is the newest."""
+        return self.asked.newest
+
+    def said(self, item: int, annotator: str) -> Answer | None:
+        """The answer of this person, whether it stands or somebody else's does."""
+        stands = self.answers.get(item)
+        if stands is not None and stands.annotator == annotator:
+            return stands
+        return self.opinions[item].get(annotator) if item in self.opinions else None
 
     @property
     def learned(self) -> int:
@@ -141,6 +134,7 @@ class State:
         change nothing.
         """
         self.seq = event.seq
+        self.asked.hear(event)
         item = event.item
         if "sha256" in event.payload and event.key is not None:
             told = int(event.payload["bytes"]), str(event.payload["sha256"])
@@ -155,8 +149,7 @@ class State:
                 self.settings = dict(event.payload)
                 self.classes = list(event.payload.get("classes", ()))
             case "label" | "skip" | "import" if item is not None:
-                self._answer(event, item)
-                return item
+                return self._answer(event, item)
             case "repeat" if item is not None and event.value is not None:
                 self._repeat(event, item, event.value)
             case "undo":
@@ -176,7 +169,10 @@ class State:
             case "class_renamed":
                 self._rename_class(event.payload["old"], event.payload["new"])
             case "asked":
-                self.query, self.asked, self.repeated = _query(event, index_of), event.seq, {}
+                whose = self.asked.ask(event, index_of)
+                self.repeated = {who: told for who, told in self.repeated.items() if whose not in (who, EVERYBODY)}
+            case "released":
+                self.asked.release(event.payload["of"])
             case "measured":
                 self.history.append(dict(event.payload))
                 self.behind = self.labels_after(self.learned)
@@ -215,33 +211,49 @@ class State:
                 break
             if change.after.annotator == annotator:
                 left -= 1
-                answer = self.answers.get(change.item)
-                if answer is not None and answer.annotator == annotator:
+                answer = self.said(change.item, annotator)
+                if answer is not None:
                     told.setdefault(change.item, answer)
         return list(told.items())
 
-    def _answer(self, event: Event, item: int) -> None:
-        before, told = self.answers.get(item), event.payload
+    def _answer(self, event: Event, item: int) -> int | None:
+        before, told, who = self.answers.get(item), event.payload, event.annotator
         value = None if event.value is None else self._present(event.value)
         why = told.get("why", "skip") if value is None else ""
         # a label that was looked at and kept stands since it was given: the model has learned from it
         kept = told.get("review") == "kept" and before is not None and before.value == value
         seq = before.seq if before is not None and kept else event.seq
-        answer = Answer(value, event.round, event.annotator, seq, why, "review" in told)
+        # who was asked may be late: that never replaces what somebody else has said, only a decision to do so does
+        asked, decided = self.asked.waits(who, item), event.kind == "import" or "review" in told
+        late = _is_others(before, who) and (asked or who in self.opinions.get(item, ()))
+        beside = late and not decided and told.get("via") != "import"
+        answer = Answer(value, event.round, who, seq, why, "review" in told, beside)
         if event.kind != "import":
-            self.done.append(Change(event.seq, item, before, answer, told.get("group")))
-            self.n_done[event.annotator] += 1
-            self._latest[item] = event.seq
+            before = self.said(item, who) if beside else before
+            self.done.append(Change(event.seq, item, before, answer, told.get("group"), event.seq, asked))
+            self.n_done[who] += 1
             if self.undone:
-                self.undone = [c for c in self.undone if c.after.annotator != event.annotator]
+                self.undone = [c for c in self.undone if c.after.annotator != who]
             if told.get("via") != "import":
                 self._clock(event)
+        self.asked.put(who, item, False)
+        return self._say(item, answer, event)
+
+    def _say(self, item: int, answer: Answer, event: Event) -> int | None:
+        """Let an answer stand, or beside the one that stands."""
+        if answer.beside:
+            self.opinions.setdefault(item, {})[answer.annotator] = answer
+            return None
+        if event.kind != "import":
+            self._latest[item] = event.seq
         self._put(item, answer)
+        return item
 
     def _repeat(self, event: Event, item: int, value: str) -> None:
         value, before = self._present(value), self.answers.get(item)
-        if self.query is not None and item in self.query.repeats:
-            self.repeated[item] = value
+        query = self.asked.of(event.annotator)
+        if query is not None and item in query.repeats:
+            self.repeated.setdefault(event.annotator, {})[item] = value
         if before is not None and before.value is not None and before.annotator == event.annotator:
             self.again.setdefault(event.annotator, {})[item] = (before.value, value)
         self._clock(event)
@@ -256,20 +268,74 @@ class State:
         if place is None:
             return None
         change = source.pop(place)
+        if goal is self.done:
+            return self._put_back(change, event)
         goal.append(change)
-        undone = goal is self.undone
-        self.n_done[change.after.annotator] += -1 if undone else 1
-        answer = change.before if undone else change.after
-        if undone and self._latest[change.item] > seq:
-            later = next((p for p, c in enumerate(self.done) if c.item == change.item and c.seq > seq), None)
+        return self._take_back(change, event)
+
+    def _take_back(self, change: Change, event: Event) -> int | None:
+        item, who = change.item, change.after.annotator
+        self.n_done[who] -= 1
+        if change.asked:
+            self.asked.put(who, item, True)
+        if change.after.beside:
+            return self._withdraw(change, event)
+        if self._latest[item] > change.at:
+            later = next((p for p, c in enumerate(self.done) if _later(c, change) and not c.after.beside), None)
             if later is not None:  # somebody has answered since: theirs stands, on other ground
                 self.done[later] = replace(self.done[later], before=change.before)
                 return None
-        now = self.answers.get(change.item)
+        return self._restore(item, change.before, event)
+
+    def _withdraw(self, change: Change, event: Event) -> int | None:
+        """Take back an answer that was given beside another's, wherever it is by now."""
+        item, who = change.item, change.after.annotator
+        own = self.opinions.get(item, {})
+        if who in own and own[who].seq != change.after.seq:  # they have said something else since
+            later = next(p for p, c in enumerate(self.done) if _later(c, change) and c.after.annotator == who)
+            self.done[later] = replace(self.done[later], before=change.before)
+            return None
+        if self._latest.get(item, 0) > change.at:  # somebody may have replaced it where it stood
+            for place, one in enumerate(self.done):
+                before = one.before if _later(one, change) and not one.after.beside else None
+                if before is not None and before.beside and before.annotator == who:
+                    self.done[place] = replace(one, before=change.before)
+        if change.before is None:
+            own.pop(who, None)
+        else:
+            own[who] = change.before
+        if not own:
+            self.opinions.pop(item, None)
+        stands = self.answers.get(item)
+        if stands is None or stands.annotator != who or not stands.beside:
+            return None
+        return self._restore(item, own.get(who), event)
+
+    def _put_back(self, change: Change, event: Event) -> int | None:
+        item, who = change.item, change.after.annotator
+        self.n_done[who] += 1
+        self.asked.put(who, item, False)
+        stands = self.answers.get(item)
+        # what stands beside would not, had this one not been taken back
+        beside = _is_others(stands, who) and (
+            change.after.beside or (change.asked and stands is not None and not stands.beside)
+        )
+        before, after = self.said(item, who) if beside else stands, replace(change.after, beside=beside)
+        self.done.append(replace(change, before=before, after=after, at=event.seq))
+        if beside:
+            return self._say(item, after, event)
+        self._latest[item] = event.seq
+        return self._restore(item, after, event)
+
+    def _restore(self, item: int, answer: Answer | None, event: Event) -> int:
+        """Let an answer stand again; where there is none, the earliest that was given beside it."""
+        if answer is None:
+            answer = next(iter(self.opinions.get(item, {}).values()), None)
+        now = self.answers.get(item)
         if answer is not None and (now is None or now.value != answer.value):
             answer = replace(answer, seq=event.seq)  # what a model that learned in between has not seen
-        self._put(change.item, answer)
-        return change.item
+        self._put(item, answer)
+        return item
 
     def _put(self, item: int, answer: Answer | None) -> None:
         """The one place that changes an answer, and what is counted of it."""
@@ -324,7 +390,12 @@ class State:
 
         self.answers = {item: said(answer) for item, answer in self.answers.items()}
         self.done, self.undone = list(map(changed, self.done)), list(map(changed, self.undone))
-        self.repeated = {item: named(value) for item, value in self.repeated.items()}
+        self.opinions = {
+            item: {who: said(answer) for who, answer in told.items()} for item, told in self.opinions.items()
+        }
+        self.repeated = {
+            who: {item: named(value) for item, value in told.items()} for who, told in self.repeated.items()
+        }
         for person, told in self.again.items():
             self.again[person] = {item: (named(one), named(other)) for item, (one, other) in told.items()}
         self.counts[new] = self.counts.pop(old, 0)
@@ -355,33 +426,18 @@ def _last(stack: Sequence[Change], annotator: str) -> Change | None:
     return next((change for change in reversed(stack) if change.after.annotator == annotator), None)
 
 
+def _is_others(answer: Answer | None, who: str) -> bool:
+    """Whether it is the answer of another person; what came with the data is nobody's."""
+    return answer is not None and answer.annotator not in (who, *NOBODY)
+
+
+def _later(change: Change, other: Change) -> bool:
+    return change.item == other.item and change.at > other.at
+
+
 def _group(stack: Sequence[Change], last: Change | None) -> list[Change]:
     """The last change and all that one gesture made with it, last first."""
     if last is None or last.group is None:
         return [] if last is None else [last]
     annotator = last.after.annotator
     return [c for c in reversed(stack) if c.group == last.group and c.after.annotator == annotator]
-
-
-def _query(event: Event, index_of: Mapping[str, int] | None) -> Query:
-    """Items are written with their keys, so a query survives files that were added or moved."""
-    told = event.payload
-
-    def found(items: str, keys: str, scores: str = "") -> list[tuple[int, float | None]]:
-        asked = told.get(items, ())
-        rows = zip(asked, told.get(keys, ()), told.get(scores, [None] * len(asked)), strict=True)
-        if index_of is None:
-            return [(item, score) for item, _, score in rows]
-        return [(index_of[key], score) for _, key, score in rows if key in index_of]
-
-    asked, reserve = found("items", "keys", "scores"), found("reserve_items", "reserve_keys", "reserve_scores")
-    return Query(
-        items=tuple(item for item, _ in asked),
-        scores=tuple(score for _, score in asked),
-        round=event.round,
-        number=told["number"],
-        reserve=tuple(item for item, _ in reserve),
-        reserve_scores=tuple(score for _, score in reserve),
-        repeats=tuple(item for item, _ in found("repeats", "repeat_keys")),
-        annotator=told.get("repeats_for", ""),
-    )

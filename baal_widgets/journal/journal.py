@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,10 +89,14 @@ class Journal:
     Beside a SQLite file `labels.db` every fact is written once more to `labels.db.jsonl`, so that `verify` notices
     rows that are gone from the end, and `repair` can bring them back. With `create=False` nothing is made: where
     there is no copy there will be none.
+
+    Facts carry the time of this machine, those in PostgreSQL that of the server, which all machines share. `clock` may
+    be set to something else that tells the time (UTC).
     """
 
     def __init__(self, place: str | os.PathLike[str] | None = None, *, create: bool = True) -> None:
         self.place = None if place is None else os.fspath(place)
+        self.clock: Callable[[], datetime] | None = None
         self._engine = connect(place, create)
         self._lock = threading.RLock()
         self._path = file_of(self._engine.url)
@@ -116,7 +120,8 @@ class Journal:
                 if after not in (None, start[0]):
                     raise JournalMovedError(f"The journal is at fact {start[0]} by now, no more at {after}.")
                 told = _find(connection, [draft.op_id for draft in drafts])
-                fresh = _chained(start, [draft for draft in drafts if draft.op_id not in told])
+                new = [draft for draft in drafts if draft.op_id not in told]
+                fresh = _chained(start, new, self._time(connection)) if new else []
                 if fresh:
                     connection.execute(insert(events), [dict(zip(COLUMNS, row, strict=True)) for row in fresh])
             if fresh and self._copy is not None:
@@ -130,6 +135,13 @@ class Journal:
         Raises `JournalDamagedError` where the file cannot be read.
         """
         return list(map(_event, self._rows(after, limit, kinds)))
+
+    def now(self) -> datetime:
+        """The time by which facts are dated."""
+        if self.clock is not None or self._engine.dialect.name != "postgresql":
+            return self._time(None)
+        with self._lock, self._engine.begin() as connection:
+            return self._time(connection)
 
     def read_checkpoint(self, keys: str) -> list[bytes] | None:
         """The parts of a state folded for this order of keys; `None` unless every byte and the chain's hash fit."""
@@ -198,6 +210,14 @@ class Journal:
     def close(self) -> None:
         self._engine.dispose()
 
+    def _time(self, connection: Connection | None) -> datetime:
+        if self.clock is not None:
+            return self.clock()
+        if connection is None or self._engine.dialect.name != "postgresql":
+            return datetime.now(UTC)
+        time: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return time.astimezone(UTC)
+
     def _count_sound(self, copy: Path | None) -> int | None:
         """How many rows there are; `None` at the first that is not as it was written or not as its line tells."""
         seq, chain = 0, ""
@@ -241,28 +261,27 @@ def _digest(part: int, seq: int, hash_: str, keys: str, data: bytes) -> str:
     return hashlib.sha256(f"{part} {seq} {hash_} {keys} ".encode() + data).hexdigest()
 
 
-def _chained(start: tuple[int, str], drafts: Iterable[Draft]) -> list[Row]:
-    """The rows of drafts, each operation once, that follow a row with this place and hash."""
+def _chained(start: tuple[int, str], drafts: Iterable[Draft], time: datetime) -> list[Row]:
+    """The rows of drafts of one time, each operation once, that follow a row with this place and hash."""
     (seq, chain), rows = start, []
     once: dict[str, Draft] = {}
     for draft in drafts:
         once.setdefault(draft.op_id, draft)
     for draft in once.values():
         seq += 1
-        row = _row(seq, draft)
+        row = _row(seq, draft, time)
         chain = link(chain, text_of((*row, "")))
         rows.append((*row, chain))
     return rows
 
 
-def _row(seq: int, draft: Draft) -> Row:
+def _row(seq: int, draft: Draft, time: datetime) -> Row:
     """As the database gives it back: what is hashed must not change its type on the way."""
     score = None if draft.score is None or math.isnan(draft.score) else float(draft.score)
     payload = json.dumps(draft.payload, allow_nan=False, sort_keys=True) if draft.payload else "{}"
     item = None if draft.item is None else int(draft.item)
-    time = datetime.now(UTC).isoformat(timespec="microseconds")
     told = (draft.op_id, draft.kind, item, draft.key, draft.value, draft.annotator, int(draft.round), score)
-    return (seq, *told, time, payload)
+    return (seq, *told, time.isoformat(timespec="microseconds"), payload)
 
 
 def _event(row: Row) -> Event:

@@ -400,7 +400,7 @@ def test_what_somebody_answers_while_an_import_is_planned_stands(tmp_path, monke
             planned.append(made)
             return made
 
-        monkeypatch.setattr("baal_widgets.session.plan_import", plan)
+        monkeypatch.setattr("baal_widgets.exchanging.plan_import", plan)
         done = ann.import_labels(path)
         assert (len(planned), done.written) == (2, 1)
         assert ann.labels == {0: "=cow", 1: "cat"}
