@@ -44,16 +44,18 @@ def share(state: State, ranked: Ranking, who: Asker, clock: float, size: int, re
     What others have ahead of them, on their screens perhaps, is asked only where nothing else is left.
     """
     claimed, ahead = claims_of_others(state, who, clock), set(_ahead_of_others(state, who, clock))
-    free, spare, held = Ranking(), Ranking(), Ranking()
+    free, others, spare = Ranking(), Ranking(), Ranking()
     for row in ranked:
-        if is_free(state, row[0], who, claimed):
-            (spare if row[0] in ahead else free).append(row)
-        elif row[0] not in state.answers:
-            held.append(row)
+        is_mine = is_free(state, row[0], who, claimed)
+        if is_mine and row[0] not in ahead:
+            free.append(row)
+        elif is_mine or row[0] not in state.answers:
+            others.append(row)
+            spare += [row] if is_mine else []
         if len(free) == size + reserve:
             break
-    short = max(0, size - len(free))
-    return Share(free[:size] + spare[:short], free[size:], spare[short:] + held)
+    taken = spare[: max(0, size - len(free))]
+    return Share(free[:size] + taken, free[size:], [row for row in others if row not in taken])
 
 
 def ranking(state: State, n_items: int, who: Asker, clock: float, size: int, seed: int) -> Ranking:
