@@ -316,10 +316,9 @@ class State:
         self.n_done[who] += 1
         self.asked.put(who, item, False)
         stands = self.answers.get(item)
-        # what stands beside would not, had this one not been taken back
-        beside = _is_others(stands, who) and (
-            change.after.beside or (change.asked and stands is not None and not stands.beside)
-        )
+        beside = (change.asked or change.after.beside) and _is_others(stands, who)
+        if beside and stands is not None and stands.beside:  # it stands because others were taken back: this one too?
+            beside = self.opinions[item][stands.annotator].seq < change.seq
         before, after = self.said(item, who) if beside else stands, replace(change.after, beside=beside)
         self.done.append(replace(change, before=before, after=after, at=event.seq))
         if beside:
