@@ -117,10 +117,10 @@ def test_a_journal_whose_opening_fails_at_the_nth_call_opens_the_next_time(tmp_p
         assert failed >= 3
 
 
-def opened(path):
+def opened(path, annotator="me"):
     pool = TensorDataset(torch.rand(8, 4, generator=torch.Generator().manual_seed(0)))
     model = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(4, 3))
-    return LabellingSession(pool, model, LABELS, journal=path, query_size=4)
+    return LabellingSession(pool, model, LABELS, journal=path, query_size=4, annotator=annotator)
 
 
 def present(session):
@@ -162,6 +162,57 @@ def test_a_session_is_before_or_after_when_the_nth_database_call_fails(tmp_path,
         journal.verify()
         ids = [one.op_id for one in journal.events()]
         assert len(ids) == len(set(ids))
+        journal.close()
+    assert failed >= 3
+
+
+def held(session):
+    """What everybody was asked and has not given back, as the session tells it and as the disk does."""
+    labels = session.labels  # and takes in what others have written
+    told = {who: query.items for who, query in session._state.asked.by.items()}
+    journal = Journal(session.journal_path)
+    state = fold(journal.events())
+    journal.close()
+    assert (state.labels, {who: query.items for who, query in state.asked.by.items()}) == (labels, told)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("act", "holders"),
+    [
+        (lambda session: session.ask(), {"me", "you"}),
+        (lambda session: session.release(op_id="x"), {"you"}),
+        (lambda session: session.take_over("you", op_id="x"), {"me"}),
+    ],
+    ids=["ask", "release", "take over"],
+)
+def test_claims_are_as_before_or_after_when_the_nth_database_call_fails(tmp_path, act, holders):
+    n, failed = 0, 0
+    while n <= failed:
+        n += 1
+        path = tmp_path / f"{n}.db"
+        with opened(path) as session, opened(path, "you") as other:
+            other.ask()
+            for item in session.ask().items:
+                session.label(item, "cat", op_id=f"label-{item}")
+            before = held(session)
+            with Failing(n):
+                try:
+                    act(session)
+                except (SQLAlchemyError, sqlite3.OperationalError):
+                    failed += 1
+            between = held(session)
+            act(session)
+            after = held(session)
+            assert after != before
+            assert between in (before, after)
+            assert set(after) == holders
+            if act(session) is not None:  # what was asked stays asked
+                assert held(session) == after
+        with opened(path) as session:
+            assert held(session) == after
+        journal = Journal(path)
+        journal.verify()
         journal.close()
     assert failed >= 3
 
