@@ -30,14 +30,21 @@ def drafts(n, seed=0):
         item = rng.randrange(ITEMS)
         told = {"item": item, "key": f"{item}.png", "annotator": rng.choice(["me", "you"])}
         kind = rng.choices(
-            ["label", "skip", "undo", "redo", "flag", "note", "repeat", "asked", "measured", "rename"],
-            [40, 5, 12, 6, 2, 2, 3, 2, 2, 1],
+            ["label", "skip", "undo", "redo", "flag", "note", "repeat", "asked", "released", "measured", "rename"],
+            [40, 5, 12, 6, 2, 2, 3, 5, 1, 2, 1],
         )[0]
         if kind in ("undo", "redo"):
             yield Draft(kind, payload={"target": rng.randrange(1, place + 2)}, **told)
         elif kind == "asked":
-            payload = {"items": [1, 2], "keys": ["1.png", "2.png"], "scores": [0.5, None], "number": place}
-            yield Draft(kind, payload={**payload, "repeats": [3], "repeat_keys": ["3.png"], "repeats_for": "me"})
+            payload = {"number": place, "repeats": [3], "repeat_keys": ["3.png"]}
+            for part in ("", "reserve_", "held_"):
+                items = rng.sample(range(ITEMS), 6)
+                keys, scores = [f"{item}.png" for item in items], [rng.choice([0.5, None]) for _ in items]
+                payload |= {f"{part}items": items, f"{part}keys": keys, f"{part}scores": scores}
+            whose = rng.choice([{"for": "me"}, {"for": "you"}, {"repeats_for": "me"}])  # the last as it once was
+            yield Draft(kind, annotator="model", payload={**payload, **whose})
+        elif kind == "released":
+            yield Draft(kind, payload={"of": rng.choice(["me", "you"])}, annotator="me")
         elif kind == "measured":
             yield Draft(kind, payload={"round": place, "seq": rng.randrange(place + 1), "loss": 0.25})
         elif kind == "rename":
@@ -47,6 +54,16 @@ def drafts(n, seed=0):
             payload = rng.choice([{}, {"group": f"g{place // 4}"}, {"why": "unsure"}, {"review": "kept"}])
             value = None if kind == "skip" else rng.choice(["cat", "dog"])
             yield Draft(kind, value=value, payload=payload if kind in ("label", "skip") else {}, **told)
+
+
+def test_the_facts_hold_opinions_and_claims():
+    journal = Journal()
+    journal.append(*drafts(150, 100))
+    state = fold(journal.events(), INDEX)
+    assert state.opinions
+    assert state.asked.waiting
+    assert any(change.after.beside and change.before for change in state.done)
+    journal.close()
 
 
 def same(one, other):
