@@ -97,7 +97,7 @@ def labelled_at_once(place, n_items, kills=0, overlap=1):
         [sys.executable, "-W", "error", __file__] + [str(place), str(n_items), str(kills), str(overlap)],
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=570,
         check=False,
     )
     assert (told.returncode, told.stderr) == (0, ""), told.stderr[-3000:]
