@@ -21,15 +21,16 @@ LONG, SHORT = 600.0, 20.0  # seconds that claims live: many times what lies betw
 
 def label_all(place, n_items, who, overlap, claim):
     """A person who labels until nothing is left in the pool, waiting for what others hold."""
-    session = open_session(place, n_items, who, overlap, claim)
-    while True:
-        items = session.ask().items
-        for item in items:
-            session.label(item, len(who) % 2)
-        if not items:
-            if session.progress["n_pool"] == 0 and all(len(said) >= overlap for said in session.ratings().values()):
-                return
-            time.sleep(0.2)
+    with open_session(place, n_items, who, overlap, claim) as session:
+        while True:
+            items = session.ask().items
+            for item in items:
+                session.label(item, len(who) % 2)
+            if not items:
+                spoken = (len(said) >= overlap for said in session.ratings().values())
+                if session.progress["n_pool"] == 0 and all(spoken):
+                    return
+                time.sleep(0.2)
 
 
 def open_session(place, n_items, who, overlap, claim):
