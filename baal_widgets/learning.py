@@ -26,6 +26,7 @@ from baal_widgets.bayesian.dropout import MCDropoutModule, stochastic_layers
 from baal_widgets.insight import Dispute, Insight, Predicted, Recorder, disputed, unit_rows
 from baal_widgets.jobs import Course, Job
 from baal_widgets.measures import measures, measures_of_sets, rounded
+from baal_widgets.merging import measured_by_class
 from baal_widgets.models import small_cnn
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.sources import Inputs, Source, input_of, target_of
@@ -95,6 +96,8 @@ class Learner:
         self.predictor = self._predictor()
         self._initial = copy.deepcopy(wrapper.model.state_dict())
         self._n_outputs = n_classes
+        self.merged: Mapping[int, int] = {}
+        """By the number of a class merged away: that of the class it is now. Tests are measured by class."""
         self._test_targets: npt.NDArray[Any] | None = None
         self._rates: dict[str, float] = {}
         self._said: tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None = None
@@ -222,10 +225,11 @@ class Learner:
                 f"The model gives outputs shaped {mean.shape[1:]} for an image; expected ({self._n_outputs},): "
                 "one output for each class."
             )
-        rng = np.random.default_rng([self.seed, round_])
+        rng, truth = np.random.default_rng([self.seed, round_]), self._test_targets
         if self.multi_label:
-            return measures_of_sets(mean, np.stack([as_numpy(self._row(one)) for one in self._test_targets]), rng)
-        return measures(mean, self._test_targets, rng)
+            truth = np.stack([as_numpy(self._row(one)) for one in truth])
+        mean, truth = measured_by_class(mean, truth, self.merged, self.multi_label)
+        return measures_of_sets(mean, truth, rng) if self.multi_label else measures(mean, truth, rng)
 
     def rank_unlabelled(
         self, candidates: Sequence[int], labelled: Collection[int] = ()

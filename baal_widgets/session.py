@@ -27,6 +27,7 @@ from baal_widgets.checks import (
     check_class_name,
     check_classes,
     check_item,
+    check_merge,
     check_share,
     check_text,
     positive,
@@ -36,8 +37,21 @@ from baal_widgets.consistency import consistency
 from baal_widgets.exchange import ImportPlan, Labelled, Whole, plan_import, read_labels, write_labels
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
-from baal_widgets.journal import Answer, Draft, Event, Journal, JournalMovedError, Query, State, fold, keep, resume
+from baal_widgets.journal import (
+    NAMING,
+    Answer,
+    Draft,
+    Event,
+    Journal,
+    JournalMovedError,
+    Query,
+    State,
+    fold,
+    keep,
+    resume,
+)
 from baal_widgets.learning import Learner, Lesson
+from baal_widgets.merging import explained, joined, still_disputed
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.pace import per_minute
 from baal_widgets.queries import RESERVE, Ranking, asking, chosen_repeats, continued_ranking
@@ -141,9 +155,9 @@ class LabellingSession:
         self._journal = Journal(journal)
         try:
             self._state = self._resume()
-            begun = len(self._state.settings["classes"])
-            if begun < len(names) and model is not None and n_outputs(model) == begun:
-                self._learner = learner(n_classes=begun)  # made when there were fewer classes: to be widened
+            made_for = None if model is None else n_outputs(model)
+            if made_for != len(names) and made_for in (len(self._state.settings["classes"]), len(self.outputs)):
+                self._learner = learner(n_classes=made_for)  # when there were fewer classes, or more
             self._fit_learner()
         except BaseException:
             self._journal.close()
@@ -165,7 +179,7 @@ class LabellingSession:
         if "://" not in os.fspath(journal) and not Path(journal).expanduser().is_file():
             raise FileNotFoundError(f"No journal at {journal}. To begin one, call LabellingSession(...) with it.")
         reader = Journal(journal)
-        state = fold(reader.events(kinds=("opened", "class_added", "class_renamed")))
+        state = fold(reader.events(kinds=NAMING))
         reader.close()
         settings = state.settings
         if not settings:
@@ -193,8 +207,28 @@ class LabellingSession:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes as they are now. One that is added comes last, so an index stays what it was."""
+        """The names of the classes as they are now. One that is added comes last, so an index stays what it was until
+        a class before it is merged into another."""
         return list(self._state.classes)
+
+    @property
+    def outputs(self) -> list[str]:
+        """The class that each output of the model stands for now, and each number in `dataset` and `test_set`.
+
+        That are `classes`, until one of them is merged into another: its output stays, and stands for the other one.
+        """
+        return self._state.outputs
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes of this moment, their names and numbers."""
+        with self._lock:
+            self._catch_up()
+            return self._words()
+
+    def present_name(self, name: str) -> str:
+        """What a class is called now that once had this name, after it was renamed or merged into another."""
+        return self._state.present_name(name)
 
     @contextmanager
     def moment(self) -> Iterator[None]:
@@ -329,12 +363,19 @@ class LabellingSession:
         """Why the model asks for an item, as of the last lesson of this process; `None` before one, or where it did
         not look at the item."""
         item, insight = check_item(item, len(self._source.keys)), self._insight
-        return None if insight is None else insight.explain(item)
+        known = None if insight is None else insight.explain(item)
+        return None if known is None else explained(known, self._places(), self.multi_label)
 
     def guess(self, item: int) -> tuple[int, float] | None:
         """The class that the model takes an item for, by its index, with its probability; `None` as in `explain`."""
         item, insight = check_item(item, len(self._source.keys)), self._insight
-        return None if insight is None else insight.guess(item)
+        if insight is None or not self._state.merged:
+            return None if insight is None else insight.guess(item)
+        told = insight.probabilities(item)
+        if told is None:
+            return None
+        told = joined(told, self._places(), self.multi_label)
+        return int(told.argmax()), float(told.max())
 
     @property
     def disputes(self) -> tuple[Dispute, ...]:
@@ -343,6 +384,7 @@ class LabellingSession:
         with self._lock:
             self._catch_up()
             disputes = () if self._insight is None else self._insight.disputes
+            disputes = still_disputed(disputes, self._places())
             stand = self.answers([dispute.item for dispute in disputes])
             reviewed = self._state.reviewed
             return tuple(d for d in disputes if d.item not in reviewed and stand.get(d.item) == d.label)
@@ -508,7 +550,7 @@ class LabellingSession:
         with self._lock:
             self._check_open()
             self._catch_up()
-            facts = self._journal.events(kinds=("opened", "class_added", "class_renamed", *SAID))
+            facts = self._journal.events(kinds=(*NAMING, *SAID))
             words = self._words()
         told: dict[int, dict[str, Any]] = {}
         for person in sorted({fact.annotator for fact in facts if fact.kind in SAID}):
@@ -550,7 +592,7 @@ class LabellingSession:
             if not self._is_written(op_id):
                 self._check_new(name)
                 if self._job is None or self._job.done:  # else the next lesson begins with it
-                    self._fit_learner(len(self.classes) + 1)
+                    self._fit_learner(len(self.outputs) + 1)
                 self._write(Draft("class_added", value=name, **self._signed(op_id)))
             return self.classes.index(check_class(self.classes, name))
 
@@ -566,6 +608,28 @@ class LabellingSession:
             check_class(self.classes, old)
             self._check_new(new)
             self._write(Draft("class_renamed", payload={"old": old, "new": new}, **self._signed(op_id)))
+
+    def merge_classes(self, old: str, into: str, *, op_id: str | None = None) -> None:
+        """Let one class become part of another: every label `old`, those taken back included, is `into` from now on.
+
+        Where an item may have several classes, one that had both has `into` once. The model keeps its output for `old`,
+        and what it says by it counts for `into` (see `outputs`); a process or a file that still says `old` means
+        `into`. At least two classes must be left. `undo` does not take it back, but nothing is lost: the journal
+        holds what was said. To have the class again, `add_class(old)`, then give it the items that had it:
+        `fold(journal.events()[:n]).labels` are the labels after the first `n` facts, before the merge.
+        """
+        with self._lock:
+            while True:
+                self._catch_up()
+                if self._is_written(op_id):
+                    return
+                check_merge(self.classes, old, into)
+                merge = Draft("class_merged", payload={"old": old, "into": into}, **self._signed(op_id))
+                try:
+                    self._write(merge, after=self._state.seq)
+                except JournalMovedError:  # somebody else may have merged one of them meanwhile
+                    continue
+                return
 
     # Learning
 
@@ -660,14 +724,16 @@ class LabellingSession:
         Items are found by their key (the path of an image), by index alone where the dataset has no keys of its own.
         Only items without an answer are labelled: `overwrite` also replaces labels that differ and labels what was set
         aside. Rows of unknown items or classes, and rows that contradict each other, are left out and reported;
-        `new_classes` adds the classes. With `dry_run` nothing is written. The same file again changes nothing, and one
-        `undo` takes all of its labels back (classes stay). The labels are this annotator's; who gave them first is in
-        the journal. Raises `ValueError` and writes nothing where the file cannot be read.
+        `new_classes` adds the classes; one that was renamed or merged is known by its old name too. With `dry_run`
+        nothing is written. The same file again changes nothing, and one `undo` takes all of its labels back (classes
+        stay). The labels are this annotator's; who gave them first is in the journal. Raises `ValueError` and writes
+        nothing where the file cannot be read.
         """
-        rows = read_labels(path, format)
+        given = read_labels(path, format)
         with self._lock:
             while True:
                 self._catch_up()
+                rows = [row.renamed(self.present_name) for row in given]
                 plan = plan_import(
                     rows,
                     Path(path).name or os.fspath(path),
@@ -793,9 +859,9 @@ class LabellingSession:
     def _write_import(self, plan: ImportPlan) -> None:
         """Write the classes and labels of an import, all in one, if nothing was written since it was planned."""
         if plan.added_classes and (self._job is None or self._job.done):
-            self._fit_learner(len(self.classes) + len(plan.added_classes))
+            self._fit_learner(len(self.outputs) + len(plan.added_classes))
         classes = [Draft("class_added", value=name, **self._signed(None)) for name in plan.added_classes]
-        words = Vocabulary([*self._state.classes, *plan.added_classes], self.multi_label)
+        words = Vocabulary([*self._state.classes, *plan.added_classes], self.multi_label, self._state.merged)
         told = {"via": "import", "source": plan.source, "group": uuid.uuid4().hex}
         labels = [
             self._draft("label", one.item, words.written(one.new), None, payload={**told, "annotator": one.annotator})
@@ -829,13 +895,20 @@ class LabellingSession:
             raise ValueError(f"There is a class {name!r} already. The classes are {', '.join(self._state.classes)}.")
 
     def _fit_learner(self, n_classes: int | None = None) -> None:
-        """Give the model an output for each class, where some were added."""
-        wanted = len(self._state.classes) if n_classes is None else n_classes
+        """Give the model an output for each class, where some were added, and tell it which are one by now."""
+        words = self._words()
+        wanted = len(words.outputs) if n_classes is None else n_classes
+        self._learner.merged = {n: words.numbers[name] for n, name in self._state.merged.items()}
         if self._learner.n_classes < wanted:
             self._learner.set_classes(wanted)
 
     def _words(self) -> Vocabulary:
-        return Vocabulary(self._state.classes, self.multi_label)
+        return Vocabulary(self._state.classes, self.multi_label, self._state.merged)
+
+    def _places(self) -> list[int]:
+        """By output of the model: the index of the class that it stands for now."""
+        with self._lock:
+            return self._words().places()
 
     def _value(self, label: Any) -> str:
         """A label as the journal writes it, once it is known to be one."""
@@ -886,10 +959,12 @@ class LabellingSession:
         """Fold the facts that this or another process has written since."""
         if self._closed or self._moments:
             return []
-        fresh, n_classes = self._journal.events(after=self._state.seq), len(self._state.classes)
+        fresh, outputs = self._journal.events(after=self._state.seq), self.outputs
+        merged = set(self._state.merged)
         changed = {self._state.apply(event, self._index_of) for event in fresh} - {None}
         answers = {item: self._state.answers.get(item) for item in changed if item is not None}
-        if self.multi_label and len(self._state.classes) > n_classes:  # their rows have become longer
+        # their rows have become longer, or a class stands for two
+        if (self.multi_label and len(self.outputs) > len(outputs)) or self._state.merged.keys() != merged:
             answers |= self._state.answers
         if answers:
             self._source.put({**dict.fromkeys(answers), **self._words().targets(answers)}, self._state.round + 1)

@@ -1,11 +1,12 @@
 """Facts and where they are kept."""
 
 from baal_widgets.journal.checkpoint import keep, resume
-from baal_widgets.journal.folds import Answer, Change, Query, State, fold
+from baal_widgets.journal.folds import NAMING, Answer, Change, Query, State, fold, numbers_of, outputs_of
 from baal_widgets.journal.journal import Draft, Event, Journal, JournalDamagedError, JournalMovedError
 from baal_widgets.journal.repair import Report, repair
 
 __all__ = [
+    "NAMING",
     "Answer",
     "Change",
     "Draft",
@@ -18,6 +19,8 @@ __all__ = [
     "State",
     "fold",
     "keep",
+    "numbers_of",
+    "outputs_of",
     "repair",
     "resume",
 ]

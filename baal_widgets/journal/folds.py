@@ -14,6 +14,9 @@ from typing import Any
 
 from baal_widgets.journal.journal import Event
 
+NAMING = ("opened", "class_added", "class_renamed", "class_merged")
+"""The facts that say which classes there are."""
+
 PACE = 51  # answers whose times are remembered, to tell how fast a person is
 
 
@@ -99,6 +102,8 @@ class State:
     aside: Counter[str] = field(default_factory=Counter)
     behind: int = 0
     n_done: Counter[str] = field(default_factory=Counter)
+    merged: dict[int, str] = field(default_factory=dict)
+    """By number: the class that one merged away counts as now. A class keeps its number, see `outputs`."""
     _renamed: dict[str, str] = field(default_factory=dict)
     _latest: dict[int, int] = field(default_factory=dict)
     """By item: the latest change it ever had, so that an undo knows without a search that nobody came after."""
@@ -107,6 +112,12 @@ class State:
     def round(self) -> int:
         """How many times the model has learned."""
         return len(self.history)
+
+    @property
+    def outputs(self) -> list[str]:
+        """By number: the class that each output of a model stands for. Every class that ever was has one, in the order
+        in which they came, and keeps it; that of a class merged away stands for the class it was merged into."""
+        return outputs_of(self.classes, self.merged)
 
     @property
     def labels(self) -> dict[int, str]:
@@ -166,6 +177,8 @@ class State:
                 self._add_class(str(event.value))
             case "class_renamed":
                 self._rename_class(event.payload["old"], event.payload["new"])
+            case "class_merged":
+                self._merge_classes(event.payload["old"], event.payload["into"], event.seq)
             case "asked":
                 self.query, self.asked, self.repeated = _query(event, index_of), event.seq, {}
             case "measured":
@@ -291,7 +304,7 @@ class State:
             self._renamed.pop(name, None)
 
     def _rename_class(self, old: str, new: str) -> None:
-        old = self._present_name(old)
+        old = self.present_name(old)
         if new in self.classes or (self.classes and old not in self.classes):
             return  # another process was there first
         if self.classes:
@@ -299,39 +312,84 @@ class State:
             self._renamed[old] = new
             self._renamed.pop(new, None)
 
-        def named(value: str) -> str:
-            if self.settings.get("multi_label"):
-                return json.dumps([new if name == old else name for name in json.loads(value)], ensure_ascii=False)
-            return new if value == old else value
+        self.merged = {number: new if name == old else name for number, name in self.merged.items()}
+        self._replace_name(old, new)
+        self.counts[new] = self.counts.pop(old, 0)
 
-        def said(answer: Answer) -> Answer:
+    def _merge_classes(self, old: str, into: str, seq: int) -> None:
+        old, into = self.present_name(old), self.present_name(into)
+        if old == into or (self.classes and (not {old, into} <= set(self.classes) or len(self.classes) < 3)):
+            return  # another process was there first
+        if self.classes:
+            self.merged = {number: into if name == old else name for number, name in self.merged.items()}
+            self.merged[numbers_of(self.classes, self.merged)[old]] = into
+            self.classes.remove(old)
+            self._renamed[old] = into
+        self._replace_name(old, into, seq)
+        self.counts = Counter()
+        for answer in self.answers.values():
+            if answer.value is not None:
+                self.counts.update(self.names_in(answer.value))
+        self.behind = self.labels_after(self.learned)
+
+    def _replace_name(self, old: str, new: str, seq: int | None = None) -> None:
+        """Let every answer that ever named a class name another; with `seq` those that stand become new by it."""
+
+        def named(value: str) -> str:
+            return self._written({new if name == old else name: None for name in self.names_in(value)})
+
+        def said(answer: Answer, seq: int | None = None) -> Answer:
             value = None if answer.value is None else named(answer.value)
-            return answer if value == answer.value else replace(answer, value=value)
+            return answer if value == answer.value else replace(answer, value=value, seq=seq or answer.seq)
 
         def changed(change: Change) -> Change:
             before, after = change.before and said(change.before), said(change.after)
             same = before is change.before and after is change.after
             return change if same else replace(change, before=before, after=after)
 
-        self.answers = {item: said(answer) for item, answer in self.answers.items()}
+        self.answers = {item: said(answer, seq) for item, answer in self.answers.items()}
         self.done, self.undone = list(map(changed, self.done)), list(map(changed, self.undone))
         self.repeated = {item: named(value) for item, value in self.repeated.items()}
         for person, told in self.again.items():
             self.again[person] = {item: (named(one), named(other)) for item, (one, other) in told.items()}
-        self.counts[new] = self.counts.pop(old, 0)
+
+    def _written(self, names: Iterable[str]) -> str:
+        """A value that stands for these names, each once; where there are several in the order of the classes."""
+        once = list(dict.fromkeys(names))
+        if not self.settings.get("multi_label"):
+            return once[0]
+        order = {name: place for place, name in enumerate(self.classes)}
+        return json.dumps(sorted(once, key=lambda name: order.get(name, len(order))), ensure_ascii=False)
 
     def _present(self, value: str) -> str:
         """A value by the names that classes have now: another process may not have known of a new name yet."""
-        if not self._renamed:
-            return value
-        if not self.settings.get("multi_label"):
-            return self._present_name(value)
-        return json.dumps([self._present_name(name) for name in json.loads(value)], ensure_ascii=False)
+        return self._written(map(self.present_name, self.names_in(value))) if self._renamed else value
 
-    def _present_name(self, name: str) -> str:
+    def present_name(self, name: str) -> str:
+        """What a class is called now that had this name; the name itself where there was none."""
         while name not in self.classes and name in self._renamed:
             name = self._renamed[name]
         return name
+
+
+def outputs_of(classes: Sequence[str], merged: Mapping[int, str]) -> list[str]:
+    """See `State.outputs`.
+
+    >>> outputs_of(["cat", "cow"], {1: "cat"})  # the dog was merged into the cat
+    ['cat', 'cat', 'cow']
+    """
+    names = iter(classes)
+    return [merged[n] if n in merged else next(names) for n in range(len(classes) + len(merged))]
+
+
+def numbers_of(classes: Sequence[str], merged: Mapping[int, str]) -> dict[str, int]:
+    """The number of each class, by which a model and a dataset know it: its place among all that ever were.
+
+    >>> numbers_of(["cat", "cow"], {1: "cat"})
+    {'cat': 0, 'cow': 2}
+    """
+    numbers = (n for n in range(len(classes) + len(merged)) if n not in merged)
+    return dict(zip(classes, numbers, strict=True))
 
 
 def fold(events: Iterable[Event], index_of: Mapping[str, int] | None = None) -> State:
