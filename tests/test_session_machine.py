@@ -136,7 +136,8 @@ class Labelling(RuleBasedStateMachine):
     @precondition(lambda self: len(self.classes) < 4)
     @rule()
     def add_class(self):
-        self.classes.append(f"class {len(self.classes)}")
+        self.count += 1
+        self.classes.append(f"class {self.count}")
         self.other.add_class(self.classes[-1])
 
     @rule(which=st.integers(0, 1))
