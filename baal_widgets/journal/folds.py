@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from baal_widgets.journal.journal import Event
 
@@ -20,8 +20,7 @@ NAMING = ("opened", "class_added", "class_renamed", "class_merged")
 PACE = 51  # answers whose times are remembered, to tell how fast a person is
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What is now said of an item: a class name, or `None` for one set aside, and then `why`: `skip` or `unsure`.
 
     Where items have several labels, the value is a JSON list of names. `review` marks the answer of a person who
@@ -36,8 +35,7 @@ class Answer:
     review: bool = False
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One answer given: what it put in the place of what. Undo puts `before` back, redo `after`.
 
     Changes of one `group` were made by one gesture and are taken back together.
@@ -225,20 +223,23 @@ class State:
         return list(told.items())
 
     def _answer(self, event: Event, item: int) -> None:
-        before, told = self.answers.get(item), event.payload
-        value = None if event.value is None else self._present(event.value)
+        before, told, value, seq = self.answers.get(item), event.payload, event.value, event.seq
+        if value is not None and self._renamed:
+            value = self._present(value)
+        review, group, via = map(told.get, ("review", "group", "via")) if told else (None, None, None)
         why = told.get("why", "skip") if value is None else ""
         # a label that was looked at and kept stands since it was given: the model has learned from it
-        kept = told.get("review") == "kept" and before is not None and before.value == value
-        seq = before.seq if before is not None and kept else event.seq
-        answer = Answer(value, event.round, event.annotator, seq, why, "review" in told)
+        if review == "kept" and before is not None and before.value == value:
+            seq = before.seq
+        person = event.annotator
+        answer = Answer(value, event.round, person, seq, why, review is not None)
         if event.kind != "import":
-            self.done.append(Change(event.seq, item, before, answer, told.get("group")))
-            self.n_done[event.annotator] += 1
+            self.done.append(Change(event.seq, item, before, answer, group))
+            self.n_done[person] += 1
             self._latest[item] = event.seq
             if self.undone:
-                self.undone = [c for c in self.undone if c.after.annotator != event.annotator]
-            if told.get("via") != "import":
+                self.undone = [c for c in self.undone if c.after.annotator != person]
+            if via != "import":
                 self._clock(event)
         self._put(item, answer)
 
@@ -251,8 +252,10 @@ class State:
         self._clock(event)
 
     def _clock(self, event: Event) -> None:
-        times = self.times.setdefault(event.annotator, deque(maxlen=PACE))
-        times.append((event.time, event.payload.get("group")))
+        times = self.times.get(event.annotator)
+        if times is None:
+            times = self.times[event.annotator] = deque(maxlen=PACE)
+        times.append((event.time, event.payload.get("group") if event.payload else None))
 
     def _move(self, event: Event, source: MutableSequence[Change], goal: MutableSequence[Change]) -> int | None:
         seq = event.payload["target"]
@@ -267,11 +270,11 @@ class State:
         if undone and self._latest[change.item] > seq:
             later = next((p for p, c in enumerate(self.done) if c.item == change.item and c.seq > seq), None)
             if later is not None:  # somebody has answered since: theirs stands, on other ground
-                self.done[later] = replace(self.done[later], before=change.before)
+                self.done[later] = self.done[later]._replace(before=change.before)
                 return None
         now = self.answers.get(change.item)
         if answer is not None and (now is None or now.value != answer.value):
-            answer = replace(answer, seq=event.seq)  # what a model that learned in between has not seen
+            answer = answer._replace(seq=event.seq)  # what a model that learned in between has not seen
         self._put(change.item, answer)
         return change.item
 
@@ -294,9 +297,13 @@ class State:
             self.aside[answer.why] += sign
             return
         self.n_labelled += sign
-        self.behind += sign * (answer.seq > self.learned)
-        for name in self.names_in(answer.value):
-            self.counts[name] += sign
+        if not self.history or answer.seq > self.learned:
+            self.behind += sign
+        if self.settings.get("multi_label"):
+            for name in self.names_in(answer.value):
+                self.counts[name] += sign
+        else:
+            self.counts[answer.value] += sign
 
     def _add_class(self, name: str) -> None:
         if name not in self.classes:  # where two processes add the same, it is one
@@ -340,12 +347,12 @@ class State:
 
         def said(answer: Answer, seq: int | None = None) -> Answer:
             value = None if answer.value is None else named(answer.value)
-            return answer if value == answer.value else replace(answer, value=value, seq=seq or answer.seq)
+            return answer if value == answer.value else answer._replace(value=value, seq=seq or answer.seq)
 
         def changed(change: Change) -> Change:
             before, after = change.before and said(change.before), said(change.after)
             same = before is change.before and after is change.after
-            return change if same else replace(change, before=before, after=after)
+            return change if same else change._replace(before=before, after=after)
 
         self.answers = {item: said(answer, seq) for item, answer in self.answers.items()}
         self.done, self.undone = list(map(changed, self.done)), list(map(changed, self.undone))

@@ -260,8 +260,8 @@ def _row(seq: int, draft: Draft) -> Row:
 
 
 def _event(row: Row) -> Event:
-    payload = row[-2]
-    return Event._make((*row[:-2], {} if payload == "{}" else json.loads(payload), row[-1]))
+    *plain, payload, hash_ = row
+    return Event(*plain, {} if payload == "{}" else json.loads(payload), hash_)
 
 
 def _find(connection: Connection, ids: Sequence[str]) -> dict[str, Event]:
