@@ -195,6 +195,12 @@ class LabellingSession:
         return self._store
 
     @property
+    def anchor(self) -> str:
+        """The place and hash of the journal's last fact, `SEQ:HASH`, to be written down elsewhere:
+        `baal-widgets verify FILE --at SEQ:HASH` tells later whether all facts up to it are still as they were."""
+        return self._journal.anchor
+
+    @property
     def journal_path(self) -> Path | None:
         """The file of the journal; `None` where it is in memory or in a database elsewhere."""
         place = self._journal.place
