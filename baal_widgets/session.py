@@ -159,6 +159,7 @@ class LabellingSession:
             if made_for != len(names) and made_for in (len(self._state.settings["classes"]), len(self.outputs)):
                 self._learner = learner(n_classes=made_for)  # when there were fewer classes, or more
             self._fit_learner()
+            self._learner.remember(self._by_index(self._state.said))
         except BaseException:
             self._journal.close()
             raise
@@ -995,11 +996,25 @@ class LabellingSession:
             measured = Draft(
                 "measured", annotator="model", round=round_, payload={**lesson.metrics, "round": round_, "seq": seq}
             )
-            self._write(measured, self._asking(ranked, round_))
+            said = [] if lesson.said is None else [self._said(lesson.said, round_)]
+            self._write(measured, *said, self._asking(ranked, round_))
             self._insight = getattr(lesson, "insight", None)
             query = self._asked()
             assert query is not None
             return Round(round_, lesson.metrics["n_labelled"], dict(lesson.metrics), query)
+
+    def _said(self, told: Mapping[str, Any], round_: int) -> Draft:
+        """What the model said of some of the pool, by the items' keys."""
+        keys = [self._source.keys[item] for item in told["items"]]
+        return Draft("said", annotator="model", round=round_, payload={"keys": keys, "said": told["said"]})
+
+    def _by_index(self, told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The same by the items' indices; those that are not in the dataset are left out."""
+        if told is None:
+            return None
+        there = [(self._index_of[k], s) for k, s in zip(told["keys"], told["said"], strict=True) if k in self._index_of]
+        there.sort(key=lambda one: one[0])
+        return {"items": [item for item, _ in there], "said": [said for _, said in there]}
 
     def _asking(self, ranked: Ranking, round_: int) -> Draft:
         number = 0 if self._state.query is None else self._state.query.number + 1

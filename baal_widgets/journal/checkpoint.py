@@ -24,7 +24,7 @@ from baal_widgets.journal.journal import Journal, JournalDamagedError
 VERSION = 3  # to be raised when `State.apply` gives a fact another meaning
 EVERY = 20_000  # facts folded before it pays to write a checkpoint
 CHUNK = 5_000
-PLAIN = ("settings", "classes", "history", "seq", "asked", "n_labelled", "behind", "_renamed")
+PLAIN = ("settings", "classes", "history", "seq", "asked", "n_labelled", "behind", "said", "_renamed")
 SETS = ("unknown", "flagged", "reviewed")
 BY_ITEM = ("notes", "repeated", "_latest", "merged")
 COUNTERS = ("counts", "aside", "n_done")

@@ -100,6 +100,8 @@ class State:
     aside: Counter[str] = field(default_factory=Counter)
     behind: int = 0
     n_done: Counter[str] = field(default_factory=Counter)
+    said: dict[str, Any] | None = None
+    """What the model of the last lesson said of some of the pool, for the next one to be compared with."""
     merged: dict[int, str] = field(default_factory=dict)
     """By number: the class that one merged away counts as now. A class keeps its number, see `outputs`."""
     _renamed: dict[str, str] = field(default_factory=dict)
@@ -179,7 +181,10 @@ class State:
                 self._merge_classes(event.payload["old"], event.payload["into"], event.seq)
             case "asked":
                 self.query, self.asked, self.repeated = _query(event, index_of), event.seq, {}
+            case "said":
+                self.said = dict(event.payload)
             case "measured":
+                self.said = None
                 self.history.append(dict(event.payload))
                 self.behind = self.labels_after(self.learned)
         return None

@@ -286,7 +286,7 @@ def _row(seq: int, draft: Draft) -> Row:
 
 def _event(row: Row) -> Event:
     *plain, payload, hash_ = row
-    return Event(*plain, {} if payload == "{}" else json.loads(payload), hash_)
+    return Event._make((*plain, {} if payload == "{}" else json.loads(payload), hash_))
 
 
 def _find(connection: Connection, ids: Sequence[str]) -> dict[str, Event]:

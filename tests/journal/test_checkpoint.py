@@ -40,6 +40,8 @@ def drafts(n, seed=0):
             yield Draft(kind, payload={**payload, "repeats": [3], "repeat_keys": ["3.png"], "repeats_for": "me"})
         elif kind == "measured":
             yield Draft(kind, payload={"round": place, "seq": rng.randrange(place + 1), "loss": 0.25})
+            if place % 2:
+                yield Draft("said", payload={"keys": ["1.png", "2.png"], "said": [[0], [place]]})
         elif kind == "rename":
             yield Draft("class_added", value=f"class {place}")
             yield Draft("class_renamed", payload={"old": f"class {place}", "new": f"name {place}"})
