@@ -159,7 +159,6 @@ class LabellingSession:
             if made_for != len(names) and made_for in (len(self._state.settings["classes"]), len(self.outputs)):
                 self._learner = learner(n_classes=made_for)  # when there were fewer classes, or more
             self._fit_learner()
-            self._learner.remember(self._by_index(self._state.said))
         except BaseException:
             self._journal.close()
             raise
@@ -654,6 +653,7 @@ class LabellingSession:
             if not targets:
                 raise ValueError("There is nothing to learn from yet: label at least one item first.")
             self._fit_learner()
+            self._learner.remember(self._by_index(self._state.said))  # not what a cancelled lesson said
             seq, round_ = self._state.seq, self._state.round + 1
             candidates = [item for item in range(len(self._source.keys)) if item not in self._state.answers]
 
@@ -996,7 +996,8 @@ class LabellingSession:
             measured = Draft(
                 "measured", annotator="model", round=round_, payload={**lesson.metrics, "round": round_, "seq": seq}
             )
-            said = [] if lesson.said is None else [self._said(lesson.said, round_)]
+            heard = getattr(lesson, "said", None)
+            said = [] if heard is None else [self._said(heard, round_)]
             self._write(measured, *said, self._asking(ranked, round_))
             self._insight = getattr(lesson, "insight", None)
             query = self._asked()
