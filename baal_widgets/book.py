@@ -37,7 +37,8 @@ class Book:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes as they are now. One that is added comes last, so an index stays what it was."""
+        """The names of the classes as they are now. One that is added comes last, so an index stays what it was until
+        a class before it is merged into another."""
         return list(self._state.classes)
 
     @property
@@ -52,13 +53,20 @@ class Book:
         return {"annotator": self.annotator, "round": self._state.round, "op_id": op_id or uuid.uuid4().hex}
 
     def _fit_learner(self, n_classes: int | None = None) -> None:
-        """Give the model an output for each class, where some were added."""
-        wanted = len(self._state.classes) if n_classes is None else n_classes
+        """Give the model an output for each class, where some were added, and tell it which are one by now."""
+        words = self._words()
+        wanted = len(words.outputs) if n_classes is None else n_classes
+        self._learner.merged = {n: words.numbers[name] for n, name in self._state.merged.items()}
         if self._learner.n_classes < wanted:
             self._learner.set_classes(wanted)
 
     def _words(self) -> Vocabulary:
-        return Vocabulary(self._state.classes, self.multi_label)
+        return Vocabulary(self._state.classes, self.multi_label, self._state.merged)
+
+    def _places(self) -> list[int]:
+        """By output of the model: the index of the class that it stands for now."""
+        with self._lock:
+            return self._words().places()
 
     def _value(self, label: Any) -> str:
         """A label as the journal writes it, once it is known to be one."""
@@ -134,10 +142,12 @@ class Book:
         """Fold the facts that this or another process has written since."""
         if self._closed or self._moments:
             return []
-        fresh, n_classes = self._journal.events(after=self._state.seq), len(self._state.classes)
+        fresh, n_outputs = self._journal.events(after=self._state.seq), len(self._state.outputs)
+        merged = set(self._state.merged)
         changed = {self._state.apply(event, self._index_of) for event in fresh} - {None}
         answers = {item: self._state.answers.get(item) for item in changed if item is not None}
-        if self.multi_label and len(self._state.classes) > n_classes:  # their rows have become longer
+        # their rows have become longer, or a class stands for two
+        if (self.multi_label and len(self._state.outputs) > n_outputs) or self._state.merged.keys() != merged:
             answers |= self._state.answers
         if answers:
             self._source.put({**dict.fromkeys(answers), **self._words().targets(answers)}, self._state.round + 1)

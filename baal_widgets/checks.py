@@ -62,6 +62,17 @@ def check_class_name(name: Any) -> str:
     return name
 
 
+def check_merge(classes: Sequence[str], old: Any, into: Any) -> None:
+    """Two names of classes, of which one may become part of the other: two classes at least must be left."""
+    for name in (old, into):
+        if not isinstance(name, str):
+            raise TypeError(f"Expected the name of a class, got {name!r}.")
+        check_class(classes, name)
+    if old == into or len(classes) < 3:
+        told = f"{old!r} twice" if old == into else f"the only ones, {', '.join(classes)}"
+        raise ValueError(f"Expected two of three or more classes to merge, got {told}.")
+
+
 def check_about(about: Any) -> dict[str, Any]:
     """What is known of how an answer was given: `via`, `ms` (the time to think), `guess` and `view`, each optional."""
     if about is None:

@@ -9,10 +9,13 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy.exc import SQLAlchemyError
+
+if TYPE_CHECKING:
+    from baal_widgets.journal import Event
 
 NOTEBOOK = "01_label_images.ipynb"
 FORMATS = ("csv", "jsonl", "parquet", "baal", "coco", "label-studio")
@@ -112,6 +115,39 @@ def export(told: argparse.Namespace) -> int:
     return 0
 
 
+def import_(told: argparse.Namespace) -> int:
+    """Take over the labels of a file or folder into a journal, and say what was done."""
+    import torch
+    from torch import nn
+    from torch.utils.data import TensorDataset
+
+    from baal_widgets.journal import Journal, fold
+    from baal_widgets.session import LabellingSession
+
+    journal = Journal(_existing(told.journal), create=False)
+    events = journal.events()
+    journal.close()
+    state = fold(events)
+    if told.images is None and not _numbered(events):
+        raise ValueError(
+            f"The items of {told.journal} are files, and a journal does not know all of them. Say where they lie: "
+            "--images FOLDER."
+        )
+    # whoever only imports needs no model: a small one that nobody asks keeps its place
+    model = nn.Sequential(nn.Dropout(), nn.Linear(1, max(len(state.outputs), 2)))
+    data = told.images if told.images is not None else TensorDataset(torch.zeros(state.settings.get("n_items", 0), 1))
+    with LabellingSession.open(told.journal, data, model, annotator=told.annotator) as session:
+        plan = session.import_labels(
+            told.target,
+            dry_run=told.dry_run,
+            new_classes=told.new_classes,
+            overwrite=told.overwrite,
+            format=told.format,
+        )
+    print(str(plan).replace("overwrite=True", "--overwrite").replace("new_classes=True", "--new-classes"))
+    return 0
+
+
 def verify(told: argparse.Namespace) -> int:
     """Check every link of a journal's hash chain, and that the copy beside it tells the same; with --images also that
     the files hold what they held when they were labelled."""
@@ -120,7 +156,7 @@ def verify(told: argparse.Namespace) -> int:
 
     journal = Journal(_existing(told.journal), create=False)
     try:
-        print(f"{told.journal}: {journal.verify()} facts, each as it was written")
+        print(f"{told.journal}: {journal.verify(told.at)} facts, each as it was written, up to {journal.anchor}")
     except JournalDamagedError as error:
         print("\n".join(error.differences), file=sys.stderr)
         print(f"baal-widgets: {told.journal} is damaged. Try: baal-widgets repair {told.journal}", file=sys.stderr)
@@ -213,6 +249,17 @@ def labelling_notebook(images: Path, classes: list[str], backbone: str | None) -
     }
 
 
+def _numbered(events: Sequence[Event]) -> bool:
+    """Whether items are known by their numbers alone. Raises `ValueError` where a journal does not tell yet."""
+    pairs = {(event.item, event.key) for event in events if event.key is not None}
+    for event in events:
+        if event.kind == "asked":
+            pairs |= set(zip(event.payload["items"], event.payload["keys"], strict=True))
+    if not pairs:
+        raise ValueError("The journal names no item yet. Say where the images lie, --images FOLDER, or begin to label.")
+    return all(key == str(item) for item, key in pairs)
+
+
 def _existing(place: str) -> str:
     if "://" not in place and not Path(place).expanduser().is_file():
         raise FileNotFoundError(f"No journal at {place}.")
@@ -224,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(run: Any, lab: bool) -> argparse.ArgumentParser:
-        made = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
+        made = commands.add_parser(run.__name__.rstrip("_"), help=run.__doc__, description=run.__doc__)
         made.set_defaults(run=run)
         if lab:
             made.add_argument("--dir", default=".", help="where the notebook and the labels go (default: here)")
@@ -246,10 +293,22 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument(
         "--spreadsheet-safe", action="store_true", help="for .csv: no text that a spreadsheet would compute"
     )
+    importing = add(import_, lab=False)
+    importing.add_argument("journal")
+    importing.add_argument("target", metavar="FILE", help="a file or folder, in any format that is exported")
+    importing.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    importing.add_argument("--new-classes", action="store_true", help="add classes that there are not")
+    importing.add_argument("--overwrite", action="store_true", help="replace labels that differ")
+    importing.add_argument("--format", metavar="F", help="where the name does not tell")
+    importing.add_argument("--images", metavar="FOLDER", help="the images that the journal is of, where they are files")
+    importing.add_argument("--annotator", default="me", help="whose labels they become (default: me)")
     verifying = add(verify, lab=False)
     verifying.add_argument("journal")
     verifying.add_argument(
         "--images", metavar="FOLDER", help="the folder whose labels they are: reads what is labelled"
+    )
+    verifying.add_argument(
+        "--at", metavar="SEQ:HASH", help="what it said before: whether all facts up to there are kept"
     )
     add(repair, lab=False).add_argument("file", help="the journal, a SQLite file")
     return parser

@@ -57,14 +57,16 @@ class Exchanging(Book):
         Items are found by their key (the path of an image), by index alone where the dataset has no keys of its own.
         Only items without an answer are labelled: `overwrite` also replaces labels that differ and labels what was set
         aside. Rows of unknown items or classes, and rows that contradict each other, are left out and reported;
-        `new_classes` adds the classes. With `dry_run` nothing is written. The same file again changes nothing, and one
-        `undo` takes all of its labels back (classes stay). The labels are this annotator's; who gave them first is in
-        the journal. Raises `ValueError` and writes nothing where the file cannot be read.
+        `new_classes` adds the classes; one that was renamed or merged is known by its old name too. With `dry_run`
+        nothing is written. The same file again changes nothing, and one `undo` takes all of its labels back (classes
+        stay). The labels are this annotator's; who gave them first is in the journal. Raises `ValueError` and writes
+        nothing where the file cannot be read.
         """
-        rows = read_labels(path, format)
+        given = read_labels(path, format)
         with self._lock:
             while True:
                 self._catch_up()
+                rows = [row.renamed(self._state.present_name) for row in given]
                 plan = plan_import(
                     rows,
                     Path(path).name or os.fspath(path),
@@ -94,9 +96,9 @@ class Exchanging(Book):
     def _write_import(self, plan: ImportPlan) -> None:
         """Write the classes and labels of an import, all in one, if nothing was written since it was planned."""
         if plan.added_classes and (self._job is None or self._job.done):
-            self._fit_learner(len(self.classes) + len(plan.added_classes))
+            self._fit_learner(len(self._state.outputs) + len(plan.added_classes))
         classes = [Draft("class_added", value=name, **self._signed(None)) for name in plan.added_classes]
-        words = Vocabulary([*self._state.classes, *plan.added_classes], self.multi_label)
+        words = Vocabulary([*self._state.classes, *plan.added_classes], self.multi_label, self._state.merged)
         told = {"via": "import", "source": plan.source, "group": uuid.uuid4().hex}
         labels = [
             self._draft("label", one.item, words.written(one.new), None, payload={**told, "annotator": one.annotator})

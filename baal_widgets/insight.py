@@ -191,11 +191,15 @@ class Insight:
 
     def guess(self, item: int) -> tuple[int, float] | None:
         """The likeliest class of an item and its probability; `None` where the model was not asked or gave NaN."""
+        told = self.probabilities(item)
+        return None if told is None else (int(told.argmax()), float(told.max()))
+
+    def probabilities(self, item: int) -> Floats | None:
+        """The mean over the draws, `[class]`; `None` as in `guess`."""
         place = _place(self.predicted.items, item)
         if place is None or not np.isfinite(self.predicted.probabilities[place]).all():
             return None
-        best = int(self.predicted.probabilities[place].argmax())
-        return best, float(self.predicted.probabilities[place, best])
+        return np.asarray(self.predicted.probabilities[place])
 
     def explain(self, item: int) -> Explanation | None:
         """All that is known of an item; `None` where the model was not asked or gave NaN."""

@@ -26,6 +26,7 @@ from baal_widgets.bayesian.dropout import MCDropoutModule, stochastic_layers
 from baal_widgets.insight import Dispute, Insight, Predicted, Recorder, disputed, unit_rows
 from baal_widgets.jobs import Course, Job
 from baal_widgets.measures import measures, measures_of_sets, rounded
+from baal_widgets.merging import measured_by_class
 from baal_widgets.models import small_cnn
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.sources import Inputs, Source, input_of, target_of
@@ -35,6 +36,7 @@ from baal_widgets.widening import output_layer, widen
 Floats = npt.NDArray[np.floating[Any]]
 
 N_EXPLAINED = 264  # of the ranking, by its features
+N_REMEMBERED = 2_000  # of the pool, by which one lesson's model is compared with that of the next
 N_PANEL = 500  # of the pool that stand for it where the heuristic looks at no predictions
 AT_ONCE = 512  # items between two looks at whether the job is cancelled
 WEIGHTS = {"train": 0.8, "test": 0.1, "score": 0.08, "explain": 0.02}
@@ -44,13 +46,15 @@ WEIGHTS = {"train": 0.8, "test": 0.1, "score": 0.08, "explain": 0.02}
 class Lesson:
     """What the model learned from a snapshot: measures, and the pool ranked by it, most wanted first.
 
-    `insight` is what it said of each item, where that was asked for.
+    `insight` is what it said of each item, where that was asked for. `said` is what the next lesson is compared with,
+    in plain types, to be kept with the measures.
     """
 
     metrics: dict[str, Any]
     items: tuple[int, ...]
     scores: tuple[float | None, ...]
     insight: Insight | None = None
+    said: Mapping[str, Any] | None = None
 
 
 class Learner:
@@ -95,6 +99,8 @@ class Learner:
         self.predictor = self._predictor()
         self._initial = copy.deepcopy(wrapper.model.state_dict())
         self._n_outputs = n_classes
+        self.merged: Mapping[int, int] = {}
+        """By the number of a class merged away: that of the class it is now. Tests are measured by class."""
         self._test_targets: npt.NDArray[Any] | None = None
         self._rates: dict[str, float] = {}
         self._said: tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None = None
@@ -171,7 +177,20 @@ class Learner:
             course.end()
         told["uncertainty"] = _mean(scores)
         told["seconds"] = round(time.perf_counter() - began, 2)
-        return Lesson(told, items, scores, found)
+        return Lesson(told, items, scores, found, None if found is None else self._told())
+
+    def remember(self, told: Mapping[str, Any] | None) -> None:
+        """Take what an earlier lesson said, perhaps of another process, for that of the lesson before the next."""
+        self._said = None
+        if told is not None:
+            said = np.asarray(told["said"], bool if self.multi_label else np.intp)
+            self._said = np.asarray(told["items"], np.int64), said.reshape(len(told["items"]), -1)
+
+    def _told(self) -> dict[str, Any] | None:
+        if self._said is None:
+            return None
+        items, said = self._said
+        return {"items": items.tolist(), "said": said.astype(int).tolist()}
 
     def _train(self, targets: Mapping[int, Any], course: Course) -> tuple[list[float], bool]:
         training, losses, flat = self.training, list[float](), False
@@ -222,10 +241,11 @@ class Learner:
                 f"The model gives outputs shaped {mean.shape[1:]} for an image; expected ({self._n_outputs},): "
                 "one output for each class."
             )
-        rng = np.random.default_rng([self.seed, round_])
+        rng, truth = np.random.default_rng([self.seed, round_]), self._test_targets
         if self.multi_label:
-            return measures_of_sets(mean, np.stack([as_numpy(self._row(one)) for one in self._test_targets]), rng)
-        return measures(mean, self._test_targets, rng)
+            truth = np.stack([as_numpy(self._row(one)) for one in truth])
+        mean, truth = measured_by_class(mean, truth, self.merged, self.multi_label)
+        return measures_of_sets(mean, truth, rng) if self.multi_label else measures(mean, truth, rng)
 
     def rank_unlabelled(
         self, candidates: Sequence[int], labelled: Collection[int] = ()
@@ -326,8 +346,12 @@ class Learner:
 
     def _panel(self, candidates: Sequence[int]) -> list[int]:
         """Some of the pool, at random but mostly the same in each round."""
+        return self._first_of(candidates, N_PANEL)
+
+    def _first_of(self, candidates: Sequence[int], n: int) -> list[int]:
+        """At most `n` of them, the first in an order that the seed alone decides."""
         order = np.random.default_rng(self.seed).permutation(len(self.source.keys))
-        return [int(item) for item in order[np.isin(order, candidates)][:N_PANEL]]
+        return [int(item) for item in order[np.isin(order, candidates)][:n]]
 
     def _predicted(self, items: Sequence[int], course: Course) -> Predicted:
         recorder = Recorder(items, self.multi_label)
@@ -350,14 +374,16 @@ class Learner:
     def _of_pool(self, pool: Predicted) -> dict[str, Any]:
         """How unsure the model is of the pool, and how far it agrees with that of the lesson before."""
         said = pool.probabilities >= 0.5 if self.multi_label or not len(pool) else pool.classes()[:, None]
-        before, self._said = self._said, (pool.items, said)
+        remembered = np.isin(pool.items, self._first_of(pool.items.tolist(), N_REMEMBERED))
+        items, said = pool.items[remembered], said[remembered]
+        before, self._said = self._said, (items, said)
         finite = np.isfinite(pool.total)
         if not finite.any():
             return {"pool": None, "agreement": None}
         means = {name: rounded(getattr(pool, name)[finite].mean()) for name in ("total", "epistemic", "aleatoric")}
         agreement = None
         if before is not None:
-            _, now, then = np.intersect1d(pool.items, before[0], return_indices=True)
+            _, now, then = np.intersect1d(items, before[0], return_indices=True)
             width = min(said.shape[1], before[1].shape[1])  # the classes that both models knew
             said, said_before = said[now, :width], before[1][then, :width]
             if len(np.unique([said, said_before])) > 1:  # to say one thing of all tells nothing

@@ -8,7 +8,7 @@ from typing import Any
 from baal_widgets.book import Book
 from baal_widgets.claims import Asker, open_items
 from baal_widgets.consensus import Disagreement, disagreements
-from baal_widgets.journal import Draft, fold
+from baal_widgets.journal import NAMING, Draft, fold
 from baal_widgets.pace import per_minute
 
 SAID = ("label", "skip", "undo", "redo")  # the facts by which a person says what an item is
@@ -26,7 +26,7 @@ class People(Book):
         with self._lock:
             self._check_open()
             self._catch_up()
-            facts = self._journal.events(kinds=("opened", "class_added", "class_renamed", *SAID))
+            facts = self._journal.events(kinds=(*NAMING, *SAID))
             words = self._words()
         told: dict[int, dict[str, Any]] = {}
         for person in sorted({fact.annotator for fact in facts if fact.kind in SAID}):

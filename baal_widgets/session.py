@@ -26,6 +26,7 @@ from baal_widgets.checks import (
     check_class_name,
     check_classes,
     check_item,
+    check_merge,
     check_minutes,
     check_share,
     check_text,
@@ -37,8 +38,9 @@ from baal_widgets.exchanging import Exchanging
 from baal_widgets.identity import Files
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
-from baal_widgets.journal import Answer, Draft, Journal, JournalMovedError, Query, State, fold, keep
+from baal_widgets.journal import NAMING, Answer, Draft, Journal, JournalMovedError, Query, State, fold, keep
 from baal_widgets.learning import Learner, Lesson
+from baal_widgets.merging import explained, joined, still_disputed
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.pace import per_minute
 from baal_widgets.people import People
@@ -47,6 +49,7 @@ from baal_widgets.register import Register
 from baal_widgets.sources import open_source
 from baal_widgets.training import Training
 from baal_widgets.twin import RandomTwin
+from baal_widgets.vocabulary import Vocabulary
 
 LONGEST_NOTE = 10_000
 LONGEST_ID = 80
@@ -149,9 +152,9 @@ class LabellingSession(Exchanging, People):
         self._register = Register(self._source, self._journal)
         try:
             self._state = self._resume()
-            begun = len(self._state.settings["classes"])
-            if begun < len(names) and model is not None and n_outputs(model) == begun:
-                self._learner = learner(n_classes=begun)  # made when there were fewer classes: to be widened
+            made_for = None if model is None else n_outputs(model)
+            if made_for != len(names) and made_for in (len(self._state.settings["classes"]), len(self.outputs)):
+                self._learner = learner(n_classes=made_for)  # when there were fewer classes, or more
             self._fit_learner()
         except BaseException:
             self._journal.close()
@@ -173,7 +176,7 @@ class LabellingSession(Exchanging, People):
         if "://" not in os.fspath(journal) and not Path(journal).expanduser().is_file():
             raise FileNotFoundError(f"No journal at {journal}. To begin one, call LabellingSession(...) with it.")
         reader = Journal(journal)
-        state = fold(reader.events(kinds=("opened", "class_added", "class_renamed")))
+        state = fold(reader.events(kinds=NAMING))
         reader.close()
         settings = state.settings
         if not settings:
@@ -189,6 +192,12 @@ class LabellingSession(Exchanging, People):
         return self._store
 
     @property
+    def anchor(self) -> str:
+        """The place and hash of the journal's last fact, `SEQ:HASH`, to be written down elsewhere:
+        `baal-widgets verify FILE --at SEQ:HASH` tells later whether all facts up to it are still as they were."""
+        return self._journal.anchor
+
+    @property
     def journal_path(self) -> Path | None:
         """The file of the journal; `None` where it is in memory or in a database elsewhere."""
         place = self._journal.place
@@ -198,6 +207,25 @@ class LabellingSession(Exchanging, People):
     def dataset(self) -> ActiveLearningDataset:
         """The `ActiveLearningDataset`, always in step with the journal."""
         return self._source.dataset
+
+    @property
+    def outputs(self) -> list[str]:
+        """The class that each output of the model stands for now, and each number in `dataset` and `test_set`.
+
+        That are `classes`, until one of them is merged into another: its output stays, and stands for the other one.
+        """
+        return self._state.outputs
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes of this moment, their names and numbers."""
+        with self._lock:
+            self._catch_up()
+            return self._words()
+
+    def present_name(self, name: str) -> str:
+        """What a class is called now that once had this name, after it was renamed or merged into another."""
+        return self._state.present_name(name)
 
     @contextmanager
     def moment(self) -> Iterator[None]:
@@ -349,12 +377,19 @@ class LabellingSession(Exchanging, People):
         """Why the model asks for an item, as of the last lesson of this process; `None` before one, or where it did
         not look at the item."""
         item, insight = check_item(item, len(self._source.keys)), self._insight
-        return None if insight is None else insight.explain(item)
+        known = None if insight is None else insight.explain(item)
+        return None if known is None else explained(known, self._places(), self.multi_label)
 
     def guess(self, item: int) -> tuple[int, float] | None:
         """The class that the model takes an item for, by its index, with its probability; `None` as in `explain`."""
         item, insight = check_item(item, len(self._source.keys)), self._insight
-        return None if insight is None else insight.guess(item)
+        if insight is None or not self._state.merged:
+            return None if insight is None else insight.guess(item)
+        told = insight.probabilities(item)
+        if told is None:
+            return None
+        told = joined(told, self._places(), self.multi_label)
+        return int(told.argmax()), float(told.max())
 
     @property
     def disputes(self) -> tuple[Dispute, ...]:
@@ -363,6 +398,7 @@ class LabellingSession(Exchanging, People):
         with self._lock:
             self._catch_up()
             disputes = () if self._insight is None else self._insight.disputes
+            disputes = still_disputed(disputes, self._places())
             stand = self.answers([dispute.item for dispute in disputes])
             reviewed = self._state.reviewed
             return tuple(d for d in disputes if d.item not in reviewed and stand.get(d.item) == d.label)
@@ -551,7 +587,7 @@ class LabellingSession(Exchanging, People):
             if not self._is_written(op_id):
                 self._check_new(name)
                 if self._job is None or self._job.done:  # else the next lesson begins with it
-                    self._fit_learner(len(self.classes) + 1)
+                    self._fit_learner(len(self.outputs) + 1)
                 self._write(Draft("class_added", value=name, **self._signed(op_id)))
             return self.classes.index(check_class(self.classes, name))
 
@@ -567,6 +603,28 @@ class LabellingSession(Exchanging, People):
             check_class(self.classes, old)
             self._check_new(new)
             self._write(Draft("class_renamed", payload={"old": old, "new": new}, **self._signed(op_id)))
+
+    def merge_classes(self, old: str, into: str, *, op_id: str | None = None) -> None:
+        """Let one class become part of another: every label `old`, those taken back included, is `into` from now on.
+
+        Where an item may have several classes, one that had both has `into` once. The model keeps its output for `old`,
+        and what it says by it counts for `into` (see `outputs`); a process or a file that still says `old` means
+        `into`. At least two classes must be left. `undo` does not take it back, but nothing is lost: the journal
+        holds what was said. To have the class again, `add_class(old)`, then give it the items that had it:
+        `fold(journal.events()[:n]).labels` are the labels after the first `n` facts, before the merge.
+        """
+        with self._lock:
+            while True:
+                self._catch_up()
+                if self._is_written(op_id):
+                    return
+                check_merge(self.classes, old, into)
+                merge = Draft("class_merged", payload={"old": old, "into": into}, **self._signed(op_id))
+                try:
+                    self._write(merge, after=self._state.seq)
+                except JournalMovedError:  # somebody else may have merged one of them meanwhile
+                    continue
+                return
 
     # Learning
 
@@ -584,6 +642,7 @@ class LabellingSession(Exchanging, People):
             if not targets:
                 raise ValueError("There is nothing to learn from yet: label at least one item first.")
             self._fit_learner()
+            self._learner.remember(self._by_index(self._state.heard))  # not what a cancelled lesson said
             seq, round_ = self._state.seq, self._state.round + 1
             candidates = [item for item in range(len(self._source.keys)) if item not in self._state.answers]
 
@@ -753,6 +812,7 @@ class LabellingSession(Exchanging, People):
         """Write what was measured and the next query in one transaction. Items answered meanwhile drop out."""
         with self._lock:
             self._catch_up()
+            heard = getattr(lesson, "said", None)
             while True:
                 round_ = self._state.round + 1
                 ranked = [
@@ -763,12 +823,26 @@ class LabellingSession(Exchanging, People):
                 measured = Draft(
                     "measured", annotator="model", round=round_, payload={**lesson.metrics, "round": round_, "seq": seq}
                 )
-                if self._write_next(measured, self._asking(ranked, round_)):
+                said = [] if heard is None else [self._said(heard, round_)]
+                if self._write_next(measured, *said, self._asking(ranked, round_)):
                     break
             self._insight = getattr(lesson, "insight", None)
             query = self._asked()
             assert query is not None
             return Round(round_, lesson.metrics["n_labelled"], dict(lesson.metrics), query)
+
+    def _said(self, told: Mapping[str, Any], round_: int) -> Draft:
+        """What the model said of some of the pool, by the items' keys."""
+        keys = [self._register.keys[item] for item in told["items"]]
+        return Draft("said", annotator="model", round=round_, payload={"keys": keys, "said": told["said"]})
+
+    def _by_index(self, told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The same by the items' indices; those that are not in the dataset are left out."""
+        if told is None:
+            return None
+        there = [(self._index_of[k], s) for k, s in zip(told["keys"], told["said"], strict=True) if k in self._index_of]
+        there.sort(key=lambda one: one[0])
+        return {"items": [item for item, _ in there], "said": [said for _, said in there]}
 
     def _asking(self, ranked: Ranking, round_: int) -> Draft:
         state, who = self._state, self._asker()

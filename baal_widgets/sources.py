@@ -102,15 +102,17 @@ class Source:
 
     def put(self, answers: Mapping[int, Any], step: int) -> None:
         """Bring the dataset in step with the journal: a target labels or relabels, `None` unlabels."""
-        fresh = {i: y for i, y in answers.items() if y is not None and not self.dataset.is_labelled(i)}
+        held = {item: self.dataset.is_labelled(item) for item in answers}
+        gone = [item for item, target in answers.items() if target is None and held[item]]
+        fresh = {item: target for item, target in answers.items() if target is not None and not held[item]}
+        other = {item: target for item, target in answers.items() if target is not None and held[item]}
+        # all at once: each call takes a look at the whole dataset
         if fresh:
             self.dataset.label_items(list(fresh), list(fresh.values()), step=step)
-        for item, target in answers.items():
-            if target is None:
-                if self.dataset.is_labelled(item):
-                    self.dataset.unlabel(item)
-            elif item not in fresh:
-                self.dataset.relabel(item, target)
+        if gone:
+            self.dataset.unlabel(gone)
+        if other:
+            self.dataset.relabel(list(other), list(other.values()))
 
 
 def open_source(

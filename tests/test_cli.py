@@ -7,10 +7,12 @@ import types
 import nbformat
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.utils.data import TensorDataset
 
-from baal_widgets import cli
-from baal_widgets.journal import Draft, Journal
+from baal_widgets import LabellingSession, cli
+from baal_widgets.journal import Draft, Journal, fold
 
 
 @pytest.fixture
@@ -164,3 +166,79 @@ def test_repair_tells_by_its_exit_status_that_something_is_lost(tmp_path, capsys
         file.write_bytes(file.read_bytes().replace(b"b.png", b"d.png"))
     assert cli.main(["repair", place]) == 1
     assert "1 facts kept, 0 restored, 1 lost" in capsys.readouterr().out
+
+
+def begun(path, dataset, **options):
+    """A session that has asked once, closed."""
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(12288, 2))
+    with LabellingSession(dataset, model, ["cat", "dog"], journal=path, query_size=2, **options) as session:
+        session.ask()
+    return str(path)
+
+
+def labels_in(path):
+    journal = Journal(path)
+    state = fold(journal.events())
+    journal.verify()
+    journal.close()
+    return {state.answers[item].annotator: item for item in state.answers}, state.labels, state.classes
+
+
+def test_import_takes_over_labels_and_prints_the_plan(tmp_path, images, capsys):
+    place = begun(tmp_path / "labels.db", images)
+    (tmp_path / "in.csv").write_text("key,label\n0.png,cat\n1.png,cow\nother.png,cat\n")
+    told = ["import", place, str(tmp_path / "in.csv")]
+    assert cli.main(told) == 1
+    assert "--images FOLDER" in capsys.readouterr().err
+    told += ["--images", str(images)]
+    assert cli.main([*told, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "nothing written" in said
+    assert "0.png: cat" in said
+    assert "--new-classes adds them" in said
+    assert labels_in(place)[1] == {}
+    assert cli.main(told) == 0
+    assert "in.csv: 1 labels written" in capsys.readouterr().out
+    assert labels_in(place) == ({"me": 0}, {0: "cat"}, ["cat", "dog"])
+    assert cli.main([*told, "--new-classes", "--annotator", "ann"]) == 0
+    assert labels_in(place) == ({"me": 0, "ann": 1}, {0: "cat", 1: "cow"}, ["cat", "dog", "cow"])
+    (tmp_path / "other").write_text("key,label\n0.png,dog\n")
+    told[2] = str(tmp_path / "other")
+    assert cli.main(told) == 1
+    assert "Cannot tell the format" in capsys.readouterr().err
+    assert cli.main([*told, "--format", "csv"]) == 0
+    assert "--overwrite replaces them" in capsys.readouterr().out
+    assert cli.main([*told, "--format", "csv", "--overwrite"]) == 0
+    assert labels_in(place)[1] == {0: "dog", 1: "cow"}
+
+
+def test_import_needs_no_images_where_items_are_numbers(tmp_path, capsys):
+    place = begun(tmp_path / "labels.db", TensorDataset(torch.zeros(5, 12288)))
+    (tmp_path / "in.jsonl").write_text('{"item": 4, "label": "dog"}\n{"item": 9, "label": "dog"}\n')
+    assert cli.main(["import", place, str(tmp_path / "in.jsonl")]) == 0
+    assert "1 unknown items" in capsys.readouterr().out
+    assert labels_in(place)[1] == {4: "dog"}
+    assert cli.main(["import", str(tmp_path / "none.db"), str(tmp_path / "in.jsonl")]) == 1
+    assert "No journal" in capsys.readouterr().err
+
+
+def test_verify_tells_whether_an_earlier_anchor_still_holds(tmp_path, capsys):
+    place = journal_with_labels(tmp_path / "labels.db")
+    assert cli.main(["verify", place]) == 0
+    anchor = capsys.readouterr().out.split()[-1]
+    assert anchor.startswith("2:")
+    journal = Journal(place)
+    journal.append(Draft("label", item=3, key="d.png", value="dog"))
+    journal.close()
+    assert cli.main(["verify", place, "--at", anchor]) == 0
+    later = capsys.readouterr().out.split()[-1]
+    assert later.startswith("3:")
+    for name in ("labels.db", "labels.db.jsonl"):
+        (tmp_path / name).unlink()
+    journal_with_labels(tmp_path / "labels.db")  # another that is as long as the first, and sound
+    assert cli.main(["verify", place]) == 0
+    for wrong in (anchor, later):
+        assert cli.main(["verify", place, "--at", wrong]) == 1
+        assert "is not the one" in capsys.readouterr().err
+    assert cli.main(["verify", place, "--at", "three"]) == 1
+    assert "Expected an anchor" in capsys.readouterr().err

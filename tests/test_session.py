@@ -389,6 +389,11 @@ def test_every_heuristic_ranks_the_pool(heuristic):
 # Opening again
 
 
+def timeless(history):
+    """The rows without what the clock says."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
 @pytest.mark.parametrize("heuristic", ["bald", "power_bald", "random", "typiclust"])
 def test_a_run_that_is_resumed_is_the_run_that_was_not_interrupted(heuristic, tmp_path):
     whole = make_session(tmp_path / "whole.db", heuristic=heuristic)
@@ -399,7 +404,8 @@ def test_a_run_that_is_resumed_is_the_run_that_was_not_interrupted(heuristic, tm
     with LabellingSession.open(tmp_path / "parts.db", POOL, make_model()) as parts:
         assert parts.labels == whole.labels
         assert parts.query == whole.query
-        assert [row["losses"] for row in parts.history] == [row["losses"] for row in whole.history]
+        assert timeless(parts.history) == timeless(whole.history)
+        assert parts.history[-1]["agreement"] is not None or heuristic in ("random", "typiclust")
 
 
 def test_other_classes_are_refused(tmp_path):

@@ -585,6 +585,7 @@ def brute(session):
             st.tuples(st.just("undo")),
             st.tuples(st.just("redo")),
             st.tuples(st.just("rename"), st.integers(0, 2)),
+            st.tuples(st.just("merge"), st.integers(0, 3), st.integers(0, 3)),
             st.tuples(st.just("learned")),
         ),
         max_size=25,
@@ -596,6 +597,11 @@ def test_running_counts_are_what_counting_gives(told):
     for number, (op, *args) in enumerate(told):
         if op == "rename":
             session.rename_class(session.classes[args[0]], f"name {number}")
+        elif op == "merge":
+            session.add_class(f"more {number}")
+            old, into = (session.classes[place] for place in args)
+            if old != into:
+                session.merge_classes(old, into)
         elif op == "learned":
             session._write(Draft("measured", payload={"seq": session._state.seq, "round": session.round + 1}))
         elif op != "review" or args[0] in session.labels:

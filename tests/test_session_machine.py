@@ -136,7 +136,8 @@ class Labelling(RuleBasedStateMachine):
     @precondition(lambda self: len(self.classes) < 4)
     @rule()
     def add_class(self):
-        self.classes.append(f"class {len(self.classes)}")
+        self.count += 1
+        self.classes.append(f"class {self.count}")
         self.other.add_class(self.classes[-1])
 
     @rule(which=st.integers(0, 1))
@@ -145,6 +146,28 @@ class Labelling(RuleBasedStateMachine):
         new = f"name {self.count}"
         self.session.rename_class(self.classes[which], new)
         self.classes[which] = new
+
+    @precondition(lambda self: len(self.classes) > 2)
+    @rule(which=st.integers(0, 3), into=st.integers(0, 3))
+    def merge_classes(self, which, into):
+        old, kept = self.classes[which % len(self.classes)], self.classes[into % len(self.classes)]
+        if old == kept:
+            return
+        self.other.merge_classes(old, kept)
+        place, goal = self.classes.index(old), self.classes.index(kept)
+        self.classes.remove(old)
+
+        def now(value):
+            if not isinstance(value, int):
+                return value
+            value = goal if value == place else value
+            return value - (value > place)
+
+        for person in (self.me, self.you):
+            person.answers = {item: now(value) for item, value in person.answers.items()}
+            for past in (*person.done, *person.undone):
+                past.update({item: now(value) for item, value in past.items()})
+        self.last = None
 
     @rule()
     def start_anew(self):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +61,13 @@ class Labelled:
     def names(self) -> tuple[str, ...]:
         """The classes of the item: one, or where it may have several any number."""
         return self.label if isinstance(self.label, tuple) else () if self.label is None else (self.label,)
+
+    def renamed(self, name_of: Callable[[str], str]) -> Labelled:
+        """The same with other names for the classes; itself where they are the same."""
+        names = tuple(dict.fromkeys(map(name_of, self.names)))
+        if names == self.names:
+            return self
+        return replace(self, label=names if isinstance(self.label, tuple) else names[0])
 
 
 class Pictures(Protocol):

@@ -49,7 +49,9 @@ def write_csv(rows: Sequence[Labelled], path: Path, _whole: Whole, *, spreadshee
 def read_csv(path: Path) -> list[Labelled]:
     """The rows of a table with a column `label` and one of `item` and `key`; other columns are left alone.
 
-    Commas, semicolons or tabs stand between the cells. An empty label means that there is none yet.
+    Commas, semicolons or tabs stand between the cells. An empty label means that there is none yet. Where a table has
+    not all the columns that `write_csv` writes, its `several` and `escaped` may be something else: what they say counts
+    where it makes sense.
     """
     rows = []
     with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
@@ -57,14 +59,14 @@ def read_csv(path: Path) -> list[Labelled]:
             reader = csv.reader(file, delimiter=_delimiter(file.readline(LONGEST_LINE)), strict=True)
             file.seek(0)
             columns = _columns(next(reader, []), path.name, {"label"})
-            line = reader.line_num + 1
+            line, ours = reader.line_num + 1, set(COLUMNS) <= set(columns)
             for cells in reader:
                 where, line = f"{path.name}, line {line}", reader.line_num + 1
                 if not cells:
                     continue
                 if len(cells) != len(columns):
                     raise ValueError(f"{where}: expected {len(columns)} cells as in the header, got {len(cells)}.")
-                rows.append(_row_of_cells(dict(zip(columns, cells, strict=True)), where))
+                rows.append(_row_of_cells(dict(zip(columns, cells, strict=True)), where, ours))
         except csv.Error as error:
             raise ValueError(f"{path.name}, line {reader.line_num}: expected a table (CSV), but {error}.") from None
         except UnicodeDecodeError as error:
@@ -152,9 +154,15 @@ def pyarrow() -> Any:
     return pyarrow
 
 
-def _row_of_cells(cells: Mapping[str, str], where: str) -> Labelled:
+def _row_of_cells(cells: Mapping[str, str], where: str, ours: bool) -> Labelled:
     told: dict[str, Any] = dict(cells)
-    for name in told.get("escaped", "").split():
+    escaped, several = told.get("escaped", "").split(), told.get("several")
+    if not ours:
+        if any(name not in TEXTS or not told.get(name, "").startswith("'") for name in escaped):
+            escaped = []
+        if several not in ("0", "1") or not told["label"].startswith("["):
+            several = None
+    for name in escaped:
         if name not in TEXTS or not told.get(name, "").startswith("'"):
             raise ValueError(f"{where}: expected an apostrophe before each cell that `escaped` names, got {name!r}.")
         told[name] = told[name][1:]
@@ -165,7 +173,7 @@ def _row_of_cells(cells: Mapping[str, str], where: str) -> Labelled:
         if text and not (digits.isascii() and digits.isdigit() and len(digits) < 20):
             raise ValueError(f"{where}: expected {name} to be a whole number from 0 on, got {short(text)}.")
         told[name] = int(digits) if text else None
-    told["label"] = _label_in(told["label"], told.get("several"), where)
+    told["label"] = _label_in(told["label"], several, where)
     return row_of(told, where)
 
 

@@ -2,12 +2,13 @@
 
 from baal_widgets.journal.asked import NOBODY, Query
 from baal_widgets.journal.checkpoint import keep, resume
-from baal_widgets.journal.folds import Answer, Change, State, fold
+from baal_widgets.journal.folds import NAMING, Answer, Change, State, fold, numbers_of, outputs_of
 from baal_widgets.journal.hashes import Hashes
 from baal_widgets.journal.journal import Draft, Event, Journal, JournalDamagedError, JournalMovedError
 from baal_widgets.journal.repair import Report, repair
 
 __all__ = [
+    "NAMING",
     "NOBODY",
     "Answer",
     "Change",
@@ -22,6 +23,8 @@ __all__ = [
     "State",
     "fold",
     "keep",
+    "numbers_of",
+    "outputs_of",
     "repair",
     "resume",
 ]

@@ -22,12 +22,12 @@ from baal_widgets.journal.asked import Asked, Query
 from baal_widgets.journal.folds import PACE, Answer, Change, State
 from baal_widgets.journal.journal import Journal, JournalDamagedError
 
-VERSION = 4  # to be raised when `State.apply` gives a fact another meaning
+VERSION = 5  # to be raised when `State.apply` gives a fact another meaning
 EVERY = 20_000  # facts folded before it pays to write a checkpoint
 CHUNK = 5_000
-PLAIN = ("settings", "classes", "history", "seq", "n_labelled", "behind", "_renamed")
+PLAIN = ("settings", "classes", "history", "seq", "n_labelled", "behind", "heard", "_renamed")
 SETS = ("unknown", "flagged", "reviewed")
-BY_ITEM = ("notes", "contents", "_latest")
+BY_ITEM = ("notes", "contents", "_latest", "merged")
 COUNTERS = ("counts", "aside", "n_done")
 
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from baal_widgets.journal.asked import EVERYBODY, NOBODY, Asked, Query
 from baal_widgets.journal.journal import Event
 
 ANSWERING = ("label", "skip", "import")  # what is said of an item is said of what it then held
+NAMING = ("opened", "class_added", "class_renamed", "class_merged")
+"""The facts that say which classes there are."""
+
 PACE = 51  # answers whose times are remembered, to tell how fast a person is
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What is now said of an item: a class name, or `None` for one set aside, and then `why`: `skip` or `unsure`.
 
     Where items have several labels, the value is a JSON list of names. `review` marks the answer of a person who
@@ -36,8 +38,7 @@ class Answer:
     beside: bool = False
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One answer given: what it put in the place of what. Undo puts `before` back, redo `after`.
 
     Changes of one `group` were made by one gesture and are taken back together. `at` is the place of the fact that made
@@ -88,6 +89,10 @@ class State:
     n_done: Counter[str] = field(default_factory=Counter)
     contents: dict[str, tuple[int, str]] = field(default_factory=dict)
     """By key: the bytes and the SHA-256 of what an item held when it was last answered, or else when it was seen."""
+    heard: dict[str, Any] | None = None
+    """What the model of the last lesson said of some of the pool, for the next one to be compared with."""
+    merged: dict[int, str] = field(default_factory=dict)
+    """By number: the class that one merged away counts as now. A class keeps its number, see `outputs`."""
     _renamed: dict[str, str] = field(default_factory=dict)
     _latest: dict[int, int] = field(default_factory=dict)
     """By item: the latest change it ever had, so that an undo knows without a search that nobody came after."""
@@ -96,6 +101,12 @@ class State:
     def round(self) -> int:
         """How many times the model has learned."""
         return len(self.history)
+
+    @property
+    def outputs(self) -> list[str]:
+        """By number: the class that each output of a model stands for. Every class that ever was has one, in the order
+        in which they came, and keeps it; that of a class merged away stands for the class it was merged into."""
+        return outputs_of(self.classes, self.merged)
 
     @property
     def labels(self) -> dict[int, str]:
@@ -168,12 +179,17 @@ class State:
                 self._add_class(str(event.value))
             case "class_renamed":
                 self._rename_class(event.payload["old"], event.payload["new"])
+            case "class_merged":
+                self._merge_classes(event.payload["old"], event.payload["into"], event.seq)
             case "asked":
                 whose = self.asked.ask(event, index_of)
                 self.repeated = {who: told for who, told in self.repeated.items() if whose not in (who, EVERYBODY)}
             case "released":
                 self.asked.release(event.payload["of"])
+            case "said":
+                self.heard = dict(event.payload)
             case "measured":
+                self.heard = None
                 self.history.append(dict(event.payload))
                 self.behind = self.labels_after(self.learned)
         return None
@@ -259,8 +275,10 @@ class State:
         self._clock(event)
 
     def _clock(self, event: Event) -> None:
-        times = self.times.setdefault(event.annotator, deque(maxlen=PACE))
-        times.append((event.time, event.payload.get("group")))
+        times = self.times.get(event.annotator)
+        if times is None:
+            times = self.times[event.annotator] = deque(maxlen=PACE)
+        times.append((event.time, event.payload.get("group") if event.payload else None))
 
     def _move(self, event: Event, source: MutableSequence[Change], goal: MutableSequence[Change]) -> int | None:
         seq = event.payload["target"]
@@ -283,7 +301,7 @@ class State:
         if self._latest[item] > change.at:
             later = next((p for p, c in enumerate(self.done) if _later(c, change) and not c.after.beside), None)
             if later is not None:  # somebody has answered since: theirs stands, on other ground
-                self.done[later] = replace(self.done[later], before=change.before)
+                self.done[later] = self.done[later]._replace(before=change.before)
                 return None
         return self._restore(item, change.before, event)
 
@@ -293,13 +311,13 @@ class State:
         own = self.opinions.get(item, {})
         if who in own and own[who].seq != change.after.seq:  # they have said something else since
             later = next(p for p, c in enumerate(self.done) if _later(c, change) and c.after.annotator == who)
-            self.done[later] = replace(self.done[later], before=change.before)
+            self.done[later] = self.done[later]._replace(before=change.before)
             return None
         if self._latest.get(item, 0) > change.at:  # somebody may have replaced it where it stood
             for place, one in enumerate(self.done):
                 before = one.before if _later(one, change) and not one.after.beside else None
                 if before is not None and before.beside and before.annotator == who:
-                    self.done[place] = replace(one, before=change.before)
+                    self.done[place] = one._replace(before=change.before)
         if change.before is None:
             own.pop(who, None)
         else:
@@ -319,8 +337,8 @@ class State:
         beside = (change.asked or change.after.beside) and _is_others(stands, who)
         if beside and stands is not None and stands.beside:  # it stands because others were taken back: this one too?
             beside = self.opinions[item][stands.annotator].seq < change.seq
-        before, after = self.said(item, who) if beside else stands, replace(change.after, beside=beside)
-        self.done.append(replace(change, before=before, after=after, at=event.seq))
+        before, after = self.said(item, who) if beside else stands, change.after._replace(beside=beside)
+        self.done.append(change._replace(before=before, after=after, at=event.seq))
         if beside:
             return self._say(item, after, event)
         self._latest[item] = event.seq
@@ -332,7 +350,7 @@ class State:
             answer = next(iter(self.opinions.get(item, {}).values()), None)
         now = self.answers.get(item)
         if answer is not None and (now is None or now.value != answer.value):
-            answer = replace(answer, seq=event.seq)  # what a model that learned in between has not seen
+            answer = answer._replace(seq=event.seq)  # what a model that learned in between has not seen
         self._put(item, answer)
         return item
 
@@ -355,9 +373,13 @@ class State:
             self.aside[answer.why] += sign
             return
         self.n_labelled += sign
-        self.behind += sign * (answer.seq > self.learned)
-        for name in self.names_in(answer.value):
-            self.counts[name] += sign
+        if not self.history or answer.seq > self.learned:
+            self.behind += sign
+        if self.settings.get("multi_label"):
+            for name in self.names_in(answer.value):
+                self.counts[name] += sign
+        else:
+            self.counts[answer.value] += sign
 
     def _add_class(self, name: str) -> None:
         if name not in self.classes:  # where two processes add the same, it is one
@@ -365,7 +387,7 @@ class State:
             self._renamed.pop(name, None)
 
     def _rename_class(self, old: str, new: str) -> None:
-        old = self._present_name(old)
+        old = self.present_name(old)
         if new in self.classes or (self.classes and old not in self.classes):
             return  # another process was there first
         if self.classes:
@@ -373,21 +395,42 @@ class State:
             self._renamed[old] = new
             self._renamed.pop(new, None)
 
-        def named(value: str) -> str:
-            if self.settings.get("multi_label"):
-                return json.dumps([new if name == old else name for name in json.loads(value)], ensure_ascii=False)
-            return new if value == old else value
+        self.merged = {number: new if name == old else name for number, name in self.merged.items()}
+        self._replace_name(old, new)
+        self.counts[new] = self.counts.pop(old, 0)
 
-        def said(answer: Answer) -> Answer:
+    def _merge_classes(self, old: str, into: str, seq: int) -> None:
+        old, into = self.present_name(old), self.present_name(into)
+        if old == into or (self.classes and (not {old, into} <= set(self.classes) or len(self.classes) < 3)):
+            return  # another process was there first
+        if self.classes:
+            self.merged = {number: into if name == old else name for number, name in self.merged.items()}
+            self.merged[numbers_of(self.classes, self.merged)[old]] = into
+            self.classes.remove(old)
+            self._renamed[old] = into
+        self._replace_name(old, into, seq)
+        self.counts = Counter()
+        for answer in self.answers.values():
+            if answer.value is not None:
+                self.counts.update(self.names_in(answer.value))
+        self.behind = self.labels_after(self.learned)
+
+    def _replace_name(self, old: str, new: str, seq: int | None = None) -> None:
+        """Let every answer that ever named a class name another; with `seq` those that stand become new by it."""
+
+        def named(value: str) -> str:
+            return self._written({new if name == old else name: None for name in self.names_in(value)})
+
+        def said(answer: Answer, seq: int | None = None) -> Answer:
             value = None if answer.value is None else named(answer.value)
-            return answer if value == answer.value else replace(answer, value=value)
+            return answer if value == answer.value else answer._replace(value=value, seq=seq or answer.seq)
 
         def changed(change: Change) -> Change:
             before, after = change.before and said(change.before), said(change.after)
             same = before is change.before and after is change.after
-            return change if same else replace(change, before=before, after=after)
+            return change if same else change._replace(before=before, after=after)
 
-        self.answers = {item: said(answer) for item, answer in self.answers.items()}
+        self.answers = {item: said(answer, seq) for item, answer in self.answers.items()}
         self.done, self.undone = list(map(changed, self.done)), list(map(changed, self.undone))
         self.opinions = {
             item: {who: said(answer) for who, answer in told.items()} for item, told in self.opinions.items()
@@ -397,20 +440,44 @@ class State:
         }
         for person, told in self.again.items():
             self.again[person] = {item: (named(one), named(other)) for item, (one, other) in told.items()}
-        self.counts[new] = self.counts.pop(old, 0)
+
+    def _written(self, names: Iterable[str]) -> str:
+        """A value that stands for these names, each once; where there are several in the order of the classes."""
+        once = list(dict.fromkeys(names))
+        if not self.settings.get("multi_label"):
+            return once[0]
+        order = {name: place for place, name in enumerate(self.classes)}
+        return json.dumps(sorted(once, key=lambda name: order.get(name, len(order))), ensure_ascii=False)
 
     def _present(self, value: str) -> str:
         """A value by the names that classes have now: another process may not have known of a new name yet."""
-        if not self._renamed:
-            return value
-        if not self.settings.get("multi_label"):
-            return self._present_name(value)
-        return json.dumps([self._present_name(name) for name in json.loads(value)], ensure_ascii=False)
+        return self._written(map(self.present_name, self.names_in(value))) if self._renamed else value
 
-    def _present_name(self, name: str) -> str:
+    def present_name(self, name: str) -> str:
+        """What a class is called now that had this name; the name itself where there was none."""
         while name not in self.classes and name in self._renamed:
             name = self._renamed[name]
         return name
+
+
+def outputs_of(classes: Sequence[str], merged: Mapping[int, str]) -> list[str]:
+    """See `State.outputs`.
+
+    >>> outputs_of(["cat", "cow"], {1: "cat"})  # the dog was merged into the cat
+    ['cat', 'cat', 'cow']
+    """
+    names = iter(classes)
+    return [merged[n] if n in merged else next(names) for n in range(len(classes) + len(merged))]
+
+
+def numbers_of(classes: Sequence[str], merged: Mapping[int, str]) -> dict[str, int]:
+    """The number of each class, by which a model and a dataset know it: its place among all that ever were.
+
+    >>> numbers_of(["cat", "cow"], {1: "cat"})
+    {'cat': 0, 'cow': 2}
+    """
+    numbers = (n for n in range(len(classes) + len(merged)) if n not in merged)
+    return dict(zip(classes, numbers, strict=True))
 
 
 def fold(events: Iterable[Event], index_of: Mapping[str, int] | None = None) -> State:

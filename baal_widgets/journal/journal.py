@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -18,12 +17,13 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import Connection, delete, func, insert, inspect, select
 
 from baal_widgets.journal.hashes import Hashes
-from baal_widgets.journal.repair import differences, read_database, read_lines
-from baal_widgets.journal.rows import COLUMNS, Row, line_of, link, text_of
+from baal_widgets.journal.repair import differences, forgotten, read_database, read_lines
+from baal_widgets.journal.rows import COLUMNS, Row, digest_of, line_of, link, text_of
 from baal_widgets.journal.schema import checkpoints, connect, copy_of, events, file_of
 from baal_widgets.journal.sidecar import Sidecar
 
 IDS_AT_ONCE = 5000  # parameters of one SELECT: databases have limits
+SHORTEST = 16  # digits of an anchor's hash
 TOLD = 5  # differences in a message; all of them are in the error
 ROWS_AT_ONCE = 20_000  # so that a long read keeps no writer waiting
 
@@ -150,7 +150,7 @@ class Journal:
                 return None
             rows = connection.execute(select(checkpoints).order_by(checkpoints.c.part)).all()
             if not rows or any(
-                row.keys != keys or row.digest != _digest(row.part, row.seq, row.hash, row.keys, row.data)
+                row.keys != keys or row.digest != digest_of(row.part, row.seq, row.hash, row.keys, row.data)
                 for row in rows
             ):
                 return None
@@ -170,7 +170,7 @@ class Journal:
         """Keep a state folded up to a fact, in the place of the one before."""
         names = [column.name for column in checkpoints.columns]
         told = [
-            (part, seq, hash_, keys, _digest(part, seq, hash_, keys, data), data) for part, data in enumerate(parts)
+            (part, seq, hash_, keys, digest_of(part, seq, hash_, keys, data), data) for part, data in enumerate(parts)
         ]
         rows = [dict(zip(names, row, strict=True)) for row in told]
         with self._lock, self._engine.execution_options(writes=True).begin() as connection:
@@ -188,12 +188,24 @@ class Journal:
         with self._lock, self._engine.begin() as connection:
             return op_id in _find(connection, [op_id])
 
-    def verify(self) -> int:
+    @property
+    def anchor(self) -> str:
+        """The place and the hash of the last fact, `SEQ:HASH`: written down elsewhere, it lets `verify` tell later that
+        no fact up to it is gone or changed, even where somebody has rewritten the journal and the copy."""
+        with self._lock, self._engine.begin() as connection:
+            last = connection.execute(select(events).order_by(events.c.seq.desc()).limit(1)).one_or_none()
+        return "0:" if last is None else f"{last.seq}:{last.hash}"
+
+    def verify(self, anchor: str | None = None) -> int:
         """The number of facts, after checking every link of the chain and every line of the copy.
+
+        With an earlier `anchor` it checks too that the journal still holds what it held then. Facts that are gone from
+        the end of both, of which no anchor tells, are noticed only where a checkpoint knew of them.
 
         Reads all of both; a copy that is behind is caught up first. Raises `JournalDamagedError`, which says each
         difference: rows missing or not as they were written, in the database or in the copy.
         """
+        wanted = None if anchor is None else _parsed(anchor)
         if self._copy is not None:
             self._copy.catch_up(self._rows, whole=True)
         path = None if self._copy is None else self._copy.path
@@ -202,6 +214,11 @@ class Journal:
         except JournalDamagedError:
             count = None
         if count is not None:
+            lost = [] if self._path is None else forgotten(self._path)
+            if wanted is not None and not self._has(*wanted):
+                lost.append(f"Fact {wanted[0]} is not the one that {anchor} tells: the journal was another then.")
+            if lost:
+                raise JournalDamagedError(lost)
             return count
         rows = self._rows() if self._path is None else read_database(self._path)
         found = differences(rows, None if path is None else read_lines(path))
@@ -217,6 +234,11 @@ class Journal:
             return datetime.now(UTC)
         time: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return time.astimezone(UTC)
+
+    def _has(self, seq: int, hash_: str) -> bool:
+        with self._lock, self._engine.begin() as connection:
+            found = connection.execute(select(events.c.hash).where(events.c.seq == seq)).scalar_one_or_none()
+        return seq == 0 or (found is not None and found.startswith(hash_))
 
     def _count_sound(self, copy: Path | None) -> int | None:
         """How many rows there are; `None` at the first that is not as it was written or not as its line tells."""
@@ -257,8 +279,11 @@ class Journal:
                 raise JournalDamagedError([f"The journal cannot be read: {error}."]) from error
 
 
-def _digest(part: int, seq: int, hash_: str, keys: str, data: bytes) -> str:
-    return hashlib.sha256(f"{part} {seq} {hash_} {keys} ".encode() + data).hexdigest()
+def _parsed(anchor: str) -> tuple[int, str]:
+    seq, _, hash_ = anchor.strip().partition(":")
+    if not (seq.isascii() and seq.isdigit() and len(seq) < 19 and (len(hash_) >= SHORTEST or seq == "0")):
+        raise ValueError(f"Expected an anchor, SEQ:HASH as `verify` prints it, got {anchor[:80]!r}.")
+    return int(seq), hash_.lower()
 
 
 def _chained(start: tuple[int, str], drafts: Iterable[Draft], time: datetime) -> list[Row]:
@@ -285,8 +310,8 @@ def _row(seq: int, draft: Draft, time: datetime) -> Row:
 
 
 def _event(row: Row) -> Event:
-    payload = row[-2]
-    return Event._make((*row[:-2], {} if payload == "{}" else json.loads(payload), row[-1]))
+    *plain, payload, hash_ = row
+    return Event._make((*plain, {} if payload == "{}" else json.loads(payload), hash_))
 
 
 def _find(connection: Connection, ids: Sequence[str]) -> dict[str, Event]:

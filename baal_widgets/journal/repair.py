@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from baal_widgets.journal.rows import COLUMNS, WIDTH, Row, follows, line_of, link, name_of, row_of, text_of
+from baal_widgets.journal.rows import COLUMNS, WIDTH, Row, digest_of, follows, line_of, link, name_of, row_of, text_of
 from baal_widgets.journal.schema import copy_of, create_file, insert_rows
 
 REPLACED = "lost"  # the kind of the row that stands where neither copy holds one: a fact that changes nothing
@@ -85,6 +85,8 @@ def repair(path: str | os.PathLike[str]) -> Report:
         raise ValueError(f"Neither {file.name} nor {beside.name} holds a row of a journal that is intact.")
     said = (*_differences(places, copy is not None), *_disorder(copy))
     if not said and file.exists():
+        said = tuple(forgotten(file))
+    if not said and file.exists():
         return Report(file, None, len(places), len(places))
     return _replace(file, places, said, copy is not None)
 
@@ -111,6 +113,23 @@ def read_database(path: Path) -> list[Row]:
                     except sqlite3.Error:
                         continue
     return [rows[seq] for seq in sorted(rows)]
+
+
+def forgotten(path: Path) -> list[str]:
+    """Whether a checkpoint, itself as it was written, knows of a fact that is no more, in words."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        try:
+            parts = connection.execute("SELECT part, seq, hash, keys, digest, data FROM checkpoints").fetchall()
+            if not parts or any(digest != digest_of(p, s, h, k, data) for p, s, h, k, digest, data in parts):
+                return []
+            _, seq, hash_, *_ = parts[0]
+            found = connection.execute("SELECT hash FROM events WHERE seq = ?", (seq,)).fetchone()
+        except (sqlite3.Error, TypeError):  # a checkpoint is a cache: what is wrong with it matters to nobody
+            return []
+    if found == (hash_,):
+        return []
+    what = "gone" if found is None else "another now"
+    return [f"Fact {seq}, up to which a checkpoint tells, is {what}: what came at the end is lost, from the copy too."]
 
 
 def read_lines(path: Path) -> list[Row | None]:

@@ -32,6 +32,11 @@ def follows(previous: str, row: Row) -> bool:
     return bool(row[-1] == link(previous, text_of(row)))
 
 
+def digest_of(part: int, seq: int, hash_: str, keys: str, data: bytes) -> str:
+    """What a part of a checkpoint is known by."""
+    return hashlib.sha256(f"{part} {seq} {hash_} {keys} ".encode() + data).hexdigest()
+
+
 def line_of(text: str, hash_: str) -> str:
     """A whole row as one line of JSON, without its end: the list of its columns."""
     return f'{text[:-1]}, "{hash_}"]'

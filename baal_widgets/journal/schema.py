@@ -6,7 +6,9 @@ chain from there on, which SQLite's own integrity check would not notice.
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from sqlalchemy import (
     inspect,
 )
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
 from baal_widgets.journal import migrations
@@ -114,14 +117,31 @@ def _prepare(engine: Engine, place: str | os.PathLike[str] | None, path: Path | 
     migrations.check_known(revision)
     if not create or revision == migrations.HEAD:
         return
-    with engine.execution_options(writes=True).begin() as connection:
-        if migrations.revision_of(connection) == migrations.HEAD:  # another process was there first
-            return
-        if inspect(connection).has_table(events.name):
-            migrations.bring_up_to_date(connection, path)
-        else:
-            metadata.create_all(connection)
-            migrations.mark_new(connection)
+    try:
+        with engine.execution_options(writes=True).begin() as connection:
+            if migrations.revision_of(connection) == migrations.HEAD:  # another process was there first
+                return
+            if inspect(connection).has_table(events.name):
+                migrations.bring_up_to_date(connection, path)
+            else:
+                metadata.create_all(connection)
+                migrations.mark_new(connection)
+    except (OSError, OperationalError, sqlite3.OperationalError) as error:
+        if not there or path is None or not _forbidden(error):
+            raise
+        raise PermissionError(
+            f"{path.name} is a journal of an older version. baal_widgets needs to write to {path} to bring it up to "
+            f"date, and to its folder for a copy of it as it is, but {getattr(error, 'orig', None) or error}. Make "
+            "both writable, or open a copy of the file in a folder of your own."
+        ) from error
+
+
+def _forbidden(error: Exception) -> bool:
+    """Whether a file or folder may only be read."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    told = str(error)
+    return "readonly database" in told or "unable to open database file" in told
 
 
 def create_file(path: Path) -> None:

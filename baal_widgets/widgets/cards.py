@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from PIL import Image
 
-from baal_widgets.checks import check_class, check_classes, check_item
+from baal_widgets.checks import check_class, check_classes, check_item, check_merge
 from baal_widgets.images import to_image
 from baal_widgets.journal import Draft, Journal, State
 from baal_widgets.vocabulary import Vocabulary
@@ -52,8 +52,8 @@ class Cards:
         with self._lock:
             state, words = self._state, self._words
             return {
-                "classes": list(state.classes),
-                "keys": keymap(state.classes, self.keys),
+                "classes": (classes := shown_classes(words)),
+                "keys": keymap(classes, present_keys(self.keys, state.present_name)),
                 "multi": self.multi_label,
                 "blind": True,
                 "page": self._page,
@@ -62,12 +62,12 @@ class Cards:
                 "reviews": [],
                 "size": len(self.images),
                 "generation": 0,
-                "answers": {str(item): words.indices(answer) for item, answer in state.answers.items()},
+                "answers": {str(i): words.numbered(words.indices(answer)) for i, answer in state.answers.items()},
                 "marks": marks(self._page, state.flagged, state.notes),
                 "guesses": {},
                 "claims": {},
-                "recent": [[item, words.indices(answer)] for item, answer in state.recent(ANNOTATOR, PAST)],
-                "counts": [state.counts[name] for name in state.classes],
+                "recent": [[i, words.numbered(words.indices(answer))] for i, answer in state.recent(ANNOTATOR, PAST)],
+                "counts": [state.counts[name] if name else 0 for name in classes],
                 "summary": f"{state.n_labelled} of {len(self.images)} labelled, {state.aside.total()} set aside",
                 "advice": "",
                 "canUndo": bool(state.done),
@@ -112,7 +112,7 @@ class Cards:
 
     @property
     def _words(self) -> Vocabulary:
-        return Vocabulary(self._state.classes, self.multi_label)
+        return Vocabulary(self._state.classes, self.multi_label, self._state.merged)
 
     def _write(self, op: Op) -> list[int]:
         """The images whose answer changed."""
@@ -138,9 +138,13 @@ class Cards:
             case "class":
                 return [Draft("class_added", value=check_classes([*self._state.classes, op.text])[-1], op_id=op.id)]
             case "rename":
-                old = check_class(self._state.classes, op.value)
+                old = check_class(self._state.classes, self._words.named(op.value))
                 check_classes([op.text if name == old else name for name in self._state.classes])
                 return [Draft("class_renamed", payload={"old": old, "new": op.text}, op_id=op.id)]
+            case "merge":
+                old = check_class(self._state.classes, self._words.named(op.value))
+                check_merge(self._state.classes, old, op.text)
+                return [Draft("class_merged", payload={"old": old, "into": op.text}, op_id=op.id)]
         item = check_item(op.card, len(self.images))
         match op.kind:
             case "flag":
@@ -150,9 +154,22 @@ class Cards:
             case "skip" | "unsure":
                 return [Draft("skip", item=item, payload={"why": op.kind, **about}, op_id=op.id)]
             case "label":
-                value = self._words.written(list(op.value) if isinstance(op.value, tuple) else op.value)
+                value = self._words.written(self._words.named(op.value))
                 return [Draft("label", item=item, value=value, payload=about, op_id=op.id)]
         raise ValueError(f"There is nothing to {op.kind} here.")
+
+
+def shown_classes(words: Vocabulary) -> list[str]:
+    """The classes by number, as the page knows them: empty where one was merged into another."""
+    return [name if words.numbers[name] == number else "" for number, name in enumerate(words.outputs)]
+
+
+def present_keys(keys: Mapping[str, str], name_of: Callable[[str], str]) -> dict[str, str]:
+    """Keys of one's own by what the classes are called now; of classes that became one the first one's."""
+    told: dict[str, str] = {}
+    for name, key in keys.items():
+        told.setdefault(name_of(name), key)
+    return told
 
 
 def marks(cards: Sequence[int], flagged: set[int], notes: Mapping[int, str]) -> dict[str, dict[str, Any]]:

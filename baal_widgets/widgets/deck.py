@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from PIL import Image
 from baal_widgets.advice import stopping_advice
 from baal_widgets.insight import Dispute
 from baal_widgets.session import LabellingSession
-from baal_widgets.vocabulary import SKIPPED, UNSURE, Vocabulary
-from baal_widgets.widgets.cards import PAST, marks
+from baal_widgets.vocabulary import SKIPPED, UNSURE
+from baal_widgets.widgets.cards import PAST, marks, present_keys, shown_classes
 from baal_widgets.widgets.keymap import keymap
 from baal_widgets.widgets.messages import Op
 
@@ -61,13 +62,14 @@ class SessionDeck:
     def view(self) -> dict[str, Any]:
         session = self.session
         with self._lock, session.moment():
-            told, words = session.progress, Vocabulary(session.classes, session.multi_label)
+            told, words = session.progress, session.vocabulary
+            classes = shown_classes(words)
             page, queue = self._page, self._queue()
             answers = self._answers(page)
             reviews = self._reviews()
             return {
-                "classes": list(session.classes),
-                "keys": keymap(session.classes, self.keys),
+                "classes": classes,
+                "keys": keymap(classes, present_keys(self.keys, session.present_name)),
                 "multi": session.multi_label,
                 "blind": self.blind,
                 "page": list(page),
@@ -80,8 +82,8 @@ class SessionDeck:
                 "marks": marks(page, session.flagged, session.notes),
                 "guesses": self._guesses(page if not self.blind else [card for card in page if card in answers]),
                 "claims": self._told_claims({*page, *reviews[: session.query_size]}),
-                "recent": [[item, words.indices(answer)] for item, answer in session.recent(PAST)],
-                "counts": list(told["per_class"].values()),
+                "recent": [[i, words.numbered(words.indices(answer))] for i, answer in session.recent(PAST)],
+                "counts": [told["per_class"][name] if name else 0 for name in classes],
                 "summary": summary(told, session.consistency if session.repeats else None),
                 "advice": self._stopping(told["budget"]),
                 "canUndo": session.can_undo,
@@ -98,9 +100,10 @@ class SessionDeck:
         return self.session.picture(self._open(card)[1], side=side)
 
     def why(self, card: int) -> dict[str, Any] | None:
-        known = self.session.explain(self._open(card)[1])
+        known, words = self.session.explain(self._open(card)[1]), self.session.vocabulary
         if known is None:
             return None
+        chances = dict(zip(words.numbers.values(), known.probabilities, strict=False))
         return {
             "generation": known.round,
             "rank": known.rank,
@@ -109,10 +112,10 @@ class SessionDeck:
             "total": _rounded(known.total),
             "epistemic": _rounded(known.epistemic),
             "aleatoric": _rounded(known.aleatoric),
-            "probabilities": [_rounded(p) for p in known.probabilities],
-            "votes": [int(vote) for vote in known.votes],
+            "probabilities": [_rounded(chances.get(number, 0.0)) for number in range(max(chances, default=-1) + 1)],
+            "votes": words.numbered(known.votes),
             "neighbours": [
-                {"card": near.item, "value": near.label, "distance": _rounded(near.distance)}
+                {"card": near.item, "value": words.numbered(near.label), "distance": _rounded(near.distance)}
                 for near in known.neighbours
             ],
         }
@@ -128,10 +131,10 @@ class SessionDeck:
                 session.add_class(op.text, op_id=op.id)
                 return None
             case "rename":
-                names = session.classes
-                if not isinstance(op.value, int) or op.value >= len(names):
-                    raise IndexError(f"There is no class {op.value!r} among {len(names)}.")
-                session.rename_class(names[op.value], op.text, op_id=op.id)
+                session.rename_class(self._class_of(op), op.text, op_id=op.id)
+                return None
+            case "merge":
+                session.merge_classes(self._class_of(op), op.text, op_id=op.id)
                 return None
         assert op.card is not None
         kind, item = self._open(op.card)
@@ -165,7 +168,7 @@ class SessionDeck:
             for dispute in self.session.disputes:
                 card = REVIEW * self._n + dispute.item
                 if card in self._page:
-                    self._claims[card] = dispute
+                    self._claims[card] = self._numbered(dispute)
         self._go_on()
 
     def command(self, name: str, message: Mapping[str, Any]) -> str:
@@ -208,6 +211,12 @@ class SessionDeck:
             raise IndexError(f"There is no image {card} among {self._n}.")
         return divmod(card, self._n)
 
+    def _class_of(self, op: Op) -> str:
+        names = self.session.outputs
+        if not isinstance(op.value, int) or op.value >= len(names):
+            raise IndexError(f"There is no class {op.value!r} among {len(names)}.")
+        return names[op.value]
+
     def _first_page(self) -> tuple[int, ...]:
         query = self.session.ask()
         return self._mixed(query.items)
@@ -238,27 +247,40 @@ class SessionDeck:
         return [REVIEW * self._n + dispute.item for dispute in self.session.disputes]
 
     def _answers(self, cards: Sequence[int]) -> dict[int, Any]:
-        told: dict[int, Any] = dict(self.session.answers([card for card in cards if card < self._n]))
-        return told | {card: self._other[card] for card in cards if card in self._other}
+        words = self.session.vocabulary
+        given = self.session.answers([card for card in cards if card < self._n])
+        told: dict[int, Any] = {card: words.numbered(value) for card, value in given.items()}
+        return told | {card: words.current(self._other[card]) for card in cards if card in self._other}
 
     def _guesses(self, cards: Sequence[int]) -> dict[str, tuple[int, float]]:
-        told = {}
+        told, words = {}, self.session.vocabulary
         for card in cards:
             if card < self._n and (guess := self.session.guess(card)) is not None:
-                told[str(card)] = (int(guess[0]), round(float(guess[1]), 3))
+                told[str(card)] = (words.numbered(int(guess[0])), round(float(guess[1]), 3))
         return told
 
     def _told_claims(self, cards: set[int]) -> dict[str, dict[str, Any]]:
-        current = {REVIEW * self._n + dispute.item: dispute for dispute in self.session.disputes}
+        words = self.session.vocabulary
+        current = {REVIEW * self._n + dispute.item: self._numbered(dispute) for dispute in self.session.disputes}
         return {
-            str(card): {"said": d.label, "guess": d.guess, "share": round(float(d.confidence), 3)}
+            str(card): {
+                "said": words.current(d.label),
+                "guess": words.current(d.guess),
+                "share": round(float(d.confidence), 3),
+            }
             for card, d in {**current, **self._claims}.items()
             if card in cards
         }
 
+    def _numbered(self, dispute: Dispute) -> Dispute:
+        """A dispute by numbers, which stay when classes are merged."""
+        words = self.session.vocabulary
+        if words.outputs == list(words.classes):
+            return dispute
+        return replace(dispute, label=words.numbered(dispute.label), guess=words.numbered(dispute.guess))
+
     def _label(self, kind: int, item: int, op: Op) -> None:
-        session, value = self.session, op.value
-        given: Any = list(value) if isinstance(value, tuple) else value
+        session, given = self.session, self.session.vocabulary.named(op.value)
         if kind == REPEAT:
             session.repeat(item, given, op_id=op.id, about=op.about)
         elif kind == REVIEW:
@@ -266,12 +288,13 @@ class SessionDeck:
         else:
             session.label(item, given, op_id=op.id, group=op.group, about=op.about)
         if kind != FIRST:
-            self._note_other(kind * self._n + item, given)
+            self._note_other(kind * self._n + item, list(op.value) if isinstance(op.value, tuple) else op.value)
 
     def _note_other(self, card: int, value: Any = None) -> None:
         with self._lock:
             if value is None:
-                value = self.session.answers([card % self._n]).get(card % self._n)
+                given = self.session.answers([card % self._n])
+                value = self.session.vocabulary.numbered(given[card % self._n]) if given else None
             self._other[card] = value
 
     def _step(self, op: Op) -> int | None:

@@ -33,9 +33,10 @@ FOR_CLASSES = "1234567890abeijkmopqtvxz"
 def keymap(classes: Sequence[str], keys: Mapping[str, str] | None = None) -> dict[str, object]:
     """`{"classes": [a key or "" for each class], "commands": {name: key}}`.
 
-    `keys` gives keys of one's own, by class name or command (`{"cat": "c", "skip": "x"}`): single characters,
-    letter case aside. What it takes from others goes without, or to the next free key. Raises `ValueError`
-    where a name is unknown, a key is not one character, or two names want the same one.
+    An empty name is a class that is no more and gets no key. `keys` gives keys of one's own, by class name or command
+    (`{"cat": "c", "skip": "x"}`): single characters, letter case aside. What it takes from others goes without, or to
+    the next free key. Raises `ValueError` where a name is unknown, a key is not one character, or two names want the
+    same one.
     """
     wanted: dict[str, str] = {}
     for name, key in (keys or {}).items():
@@ -56,5 +57,5 @@ def keymap(classes: Sequence[str], keys: Mapping[str, str] | None = None) -> dic
     free = (key for key in FOR_CLASSES if key not in taken)
     given = []
     for name in classes:
-        given.append(wanted[name] if name in wanted else next(free, ""))
+        given.append(wanted[name] if name in wanted else next(free, "") if name else "")
     return {"classes": given, "commands": commands}

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("label", "skip", "unsure", "keep", "undo", "redo", "flag", "note", "class", "rename")
+KINDS = ("label", "skip", "unsure", "keep", "undo", "redo", "flag", "note", "class", "rename", "merge")
 ON_A_CARD = frozenset({"label", "skip", "unsure", "keep", "flag", "note"})
-WITH_TEXT = frozenset({"note", "class", "rename"})
+WITH_TEXT = frozenset({"note", "class", "rename", "merge"})
+OF_A_CLASS = frozenset({"label", "rename", "merge"})
 LONGEST_ID = 80
 MOST_CARDS = 2_000
 LONGEST_TEXT = 10_000
@@ -16,7 +17,10 @@ LONGEST_TEXT = 10_000
 
 @dataclass(frozen=True)
 class Op:
-    """One thing that a hand did. `card` is what it was done to, `value` a class index or several."""
+    """One thing that a hand did. `card` is what it was done to, `value` the number of a class or several.
+
+    A class keeps its number when others are merged. Those that `merge` are `value` and, by its name, `text`.
+    """
 
     id: str
     kind: str
@@ -37,7 +41,7 @@ def parse_op(raw: object) -> Op:
         raise ValueError(f"Unknown operation {_short(kind)} from the page.")
     if kind in ON_A_CARD and not _is_index(card):
         raise TypeError(f"{kind!r} needs the number of an image, got {_short(card)}.")
-    if kind == "label" or kind == "rename":
+    if kind in OF_A_CLASS:
         several = isinstance(value, list) and len(value) <= MOST_CARDS and all(map(_is_index, value))
         if not (_is_index(value) or (several and kind == "label")):
             raise TypeError(f"{kind!r} needs the index of a class, got {_short(value)}.")

@@ -163,6 +163,35 @@ def test_classes_are_found_added_and_renamed(grid):
     wait_answer(page, 0, "twelfth")
 
 
+def test_a_class_is_merged_into_another_once_that_is_confirmed(grid):
+    lab = grid()
+    page = lab.page
+    for key in ("1", "2", "3"):
+        page.keyboard.press(key)
+    lab.wait_saved()
+    assert lab.answers()[:3] == ["T-shirt", "Trouser", "Pullover"]
+    for keys in (["Enter"], ["Escape"], ["ArrowDown", "Enter"]):
+        page.locator(".baal-class").nth(1).focus()
+        page.keyboard.press("F2")
+        page.keyboard.type("T-shirt")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".baal-option")
+        assert page.locator(".baal-option").all_text_contents() == [
+            "No, keep both",
+            "Yes, 1 label of Trouser become T-shirt",
+        ]
+        assert lab.answers()[:3] == ["T-shirt", "Trouser", "Pullover"]
+        for key in keys:
+            page.keyboard.press(key)
+    wait_answer(page, 1, "T-shirt")
+    assert lab.answers()[:3] == ["T-shirt", "T-shirt", "Pullover"]
+    assert "Trouser" not in page.locator(".baal-bar").text_content()
+    page.locator(".baal-tile").nth(4).click()
+    page.keyboard.press("3")
+    lab.wait_saved()
+    assert page.locator(".baal-class").nth(2).text_content().startswith("Dress")
+
+
 def test_several_classes_may_hold_at_once(grid):
     lab = grid(more=", multi_label=True")
     page = lab.page

@@ -44,8 +44,8 @@ def pickled_npz():
         ("a.csv", "item,label\n²,b\n", "line 2: expected item"),
         ("a.csv", "item,label\n99999999999999999999999,b\n", "line 2: expected item"),
         ("a.csv", "key,label\n,b\n", "line 2: expected an item's index or its key"),
-        ("a.csv", "key,label,escaped\na,b,label\n", "line 2: expected an apostrophe"),
-        ("a.csv", "key,label,several\na,b,yes\n", "line 2: expected several"),
+        ("a.csv", "item,key,label,annotator,round,escaped\n0,a,b,me,0,label\n", "line 2: expected an apostrophe"),
+        ("a.csv", "item,key,label,annotator,round,several\n0,a,b,me,0,yes\n", "line 2: expected several"),
         ("a.csv", 'key,label\na,"b', "line 2: expected a table"),
         ("a.csv", b"key,label\na,\xff\n", "a.csv: expected text in UTF-8"),
         ("a.jsonl", '{"key": "a", "label": "b"}\n{', "a.jsonl, line 2: expected JSON"),
@@ -298,3 +298,20 @@ def test_a_state_that_names_no_generator_is_refused(tmp_path):
         np.savez(tmp_path / "a.npz", labelled=np.zeros(3, int), random_state=held)
         with pytest.raises(ValueError, match="a.npz: expected the state of"):
             load_baal_state(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("cells", "label"),
+    [
+        ("key,label,several\na,cat,yes", "cat"),
+        ("key,label,several\na,cat,1", "cat"),
+        ("key,label,several\na,[x,0", "[x"),
+        ("key,label,escaped\na,cat,the third time", "cat"),
+        ("key,label,escaped\na,cat,label", "cat"),
+        ("key,label,escaped\na,'=cat,label", "=cat"),
+        ('key;label;several\na;["cat"];1', ("cat",)),
+    ],
+)
+def test_columns_of_other_people_that_are_called_as_ours_are_left_alone(tmp_path, cells, label):
+    (tmp_path / "a.csv").write_text(cells + "\n")
+    assert [row.label for row in read_labels(tmp_path / "a.csv")] == [label]

@@ -30,8 +30,11 @@ def drafts(n, seed=0):
         item = rng.randrange(ITEMS)
         told = {"item": item, "key": f"{item}.png", "annotator": rng.choice(["me", "you"])}
         kind = rng.choices(
-            ["label", "skip", "undo", "redo", "flag", "note", "repeat", "asked", "released", "measured", "rename"],
-            [40, 5, 12, 6, 2, 2, 3, 5, 1, 2, 1],
+            [
+                *("label", "skip", "undo", "redo", "flag", "note", "repeat", "asked", "released", "measured"),
+                *("rename", "merge"),
+            ],
+            [40, 5, 12, 6, 2, 2, 3, 5, 1, 2, 1, 1],
         )[0]
         if kind in ("undo", "redo"):
             yield Draft(kind, payload={"target": rng.randrange(1, place + 2)}, **told)
@@ -47,9 +50,15 @@ def drafts(n, seed=0):
             yield Draft(kind, payload={"of": rng.choice(["me", "you"])}, annotator="me")
         elif kind == "measured":
             yield Draft(kind, payload={"round": place, "seq": rng.randrange(place + 1), "loss": 0.25})
+            if place % 2:
+                yield Draft("said", payload={"keys": ["1.png", "2.png"], "said": [[0], [place]]})
         elif kind == "rename":
             yield Draft("class_added", value=f"class {place}")
             yield Draft("class_renamed", payload={"old": f"class {place}", "new": f"name {place}"})
+        elif kind == "merge":
+            yield Draft("class_added", value=f"class {place}")
+            yield Draft("label", value=f"class {place}", **told)
+            yield Draft("class_merged", payload={"old": f"class {place}", "into": rng.choice(["cat", "dog"])})
         else:
             payload = rng.choice([{}, {"group": f"g{place // 4}"}, {"why": "unsure"}, {"review": "kept"}])
             value = None if kind == "skip" else rng.choice(["cat", "dog"])

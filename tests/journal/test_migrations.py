@@ -1,7 +1,9 @@
 """Journals of older versions open in this one, whole or not at all; those of newer ones are left alone."""
 
+import os
 import shutil
 import sqlite3
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -148,3 +150,40 @@ def test_threads_may_open_old_journals_at_once(tmp_path):
     with ThreadPoolExecutor(6) as threads:
         assert [len(facts) for facts in threads.map(facts_of, paths)] == [20] * 6
     assert {revision(path) for path in paths} == {migrations.HEAD}
+
+
+def as_a_guest(act):
+    """What `act` raises for somebody who is not the owner and no root, in words; "" for nothing."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            act()
+        except BaseException as error:
+            os.write(write, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with os.fdopen(read) as pipe:
+        return pipe.read()
+
+
+@pytest.mark.parametrize(("of_file", "of_folder"), [(0o644, 0o777), (0o666, 0o755), (0o444, 0o555)])
+def test_an_old_journal_that_may_not_be_written_says_what_is_needed(of_file, of_folder):
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "labels.db"
+        written(path)
+        made_old(f"sqlite:///{path}")
+        path.chmod(of_file if os.geteuid() == 0 else of_file & 0o555)
+        path.parent.chmod(of_folder if os.geteuid() == 0 else of_folder & 0o555)
+        before = path.read_bytes()
+        told = as_a_guest(lambda: Journal(path))
+        assert told.startswith("PermissionError: labels.db is a journal of an older version")
+        assert f"needs to write to {path} to bring it up to date" in told
+        assert path.read_bytes() == before
+        assert as_a_guest(lambda: Journal(path, create=False)) == ""  # it can be read
+        path.parent.chmod(0o700)

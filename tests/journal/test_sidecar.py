@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from baal_widgets.journal import Draft, Journal, JournalDamagedError, fold, repair
+from baal_widgets.journal import Draft, Journal, JournalDamagedError, checkpoint, fold, repair
 from baal_widgets.journal.journal import ROWS_AT_ONCE
 
 ROWS = 10
@@ -277,3 +277,38 @@ def _scored(path):
     events = journal.events()
     journal.close()
     return events
+
+
+def test_an_anchor_tells_of_an_end_that_is_gone_from_both_copies(path):
+    journal = Journal(path)
+    anchor, rows = journal.anchor, journal.events()
+    assert anchor == f"{ROWS}:{rows[-1].hash}"
+    assert journal.verify(anchor) == journal.verify(anchor[:20]) == journal.verify("0:") == ROWS
+    with pytest.raises(ValueError, match="Expected an anchor"):
+        journal.verify("7:abc")
+    journal.close()
+    change(path, "DELETE FROM events WHERE seq > 7")
+    copy_of(path).unlink()
+    journal = Journal(path)
+    assert journal.verify() == 7  # nothing in it tells of more
+    with pytest.raises(JournalDamagedError, match=f"Fact {ROWS} is not the one"):
+        journal.verify(anchor)
+    assert journal.verify(f"7:{rows[6].hash}") == 7
+    journal.close()
+    assert Journal(None).anchor == "0:"
+
+
+def test_a_checkpoint_tells_of_an_end_that_is_gone_from_both_copies(path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 1)
+    journal = Journal(path)
+    checkpoint.resume(journal)
+    journal.close()
+    change(path, "DELETE FROM events WHERE seq > 7")
+    copy_of(path).unlink()
+    (said,) = damage(path)
+    assert said.startswith(f"Fact {ROWS}, up to which a checkpoint tells, is gone")
+    report = repair(path)
+    assert (report.rows, report.damaged is not None) == (7, True)
+    journal = Journal(path)
+    assert journal.verify() == 7
+    journal.close()

@@ -130,6 +130,23 @@ def test_classes_are_added_and_renamed_with_what_was_said(page):
     assert page.grid.labels == {0: "hound"}
 
 
+def test_a_class_that_is_merged_leaves_the_numbers_of_the_others(told):
+    grid = LabelGrid(IMAGES, ["cat", "dog", "cow"], on_label=lambda *one: told.append(one), keys={"dog": "z"})
+    page = Page(grid)
+    page.do("label", 0, 1)
+    page.do("label", 1, 2)
+    view = page.do("merge", value=1, text="cat")["view"]
+    assert (view["classes"], view["answers"], view["counts"]) == (["cat", "", "cow"], {"0": 0, "1": 2}, [1, 0, 1])
+    assert view["keys"]["classes"] == ["z", "", "1"]
+    page.do("label", 2, 1)  # pressed before the page knew
+    page.do("label", 1, 2)
+    assert grid.labels == {0: "cat", 1: "cow", 2: "cat"}
+    assert page.do("rename", value=2, text="calf")["view"]["classes"] == ["cat", "", "calf"]
+    assert page.do("merge", value=2, text="cat")["errors"]  # one would be left
+    assert page.do("class", text="dog")["view"]["classes"] == ["cat", "", "calf", "dog"]
+    assert page.do("merge", value=2, text="fish")["errors"]
+
+
 def test_with_several_labels_an_answer_is_a_set_of_classes(told):
     grid = LabelGrid(IMAGES, CLASSES, on_label=lambda place, names: told.append((place, names)), multi_label=True)
     page = Page(grid)

@@ -13,6 +13,7 @@ SOUND = [
     ("ops", {"id": "a", "op": "note", "card": 3, "text": "blurred"}, ("id", "op", "card", "text")),
     ("ops", {"id": "a", "op": "class", "text": "cow"}, ("id", "op", "text")),
     ("ops", {"id": "a", "op": "rename", "value": 0, "text": "cow"}, ("id", "op", "value", "text")),
+    ("ops", {"id": "a", "op": "merge", "value": 0, "text": "cow"}, ("id", "op", "value", "text")),
     ("pictures", {"cards": [1, 2]}, ("cards",)),
     ("turn", {"id": "t", "cards": [1, 2]}, ("id", "cards")),
     ("why", {"card": 1}, ("card",)),

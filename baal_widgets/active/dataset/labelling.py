@@ -166,7 +166,7 @@ class LabellingDataset(SplittedDataset):
         except BaseException:
             if hasattr(targets, "__setitem__"):
                 for item, old in zip(items, before, strict=True):
-                    if old is None and isinstance(targets, dict):
+                    if old is None and isinstance(targets, _Defaulting):
                         targets.pop(item, None)
                     else:
                         targets[item] = old
@@ -181,15 +181,14 @@ class LabellingDataset(SplittedDataset):
         return None
 
 
-class _Defaulting(dict[Any, Any]):
-    """A view of a dict of labels: `None` for items without one; writes go to the dict itself."""
+class _Defaulting:
+    """A view of a dict of labels, which may be long: `None` for items without one; writes go to the dict itself."""
 
     def __init__(self, targets: dict[Any, Any]) -> None:
-        super().__init__(targets)
         self._own = targets
 
-    def __missing__(self, item: Any) -> None:
-        return None
+    def __getitem__(self, item: Any) -> Any:
+        return self._own.get(item)
 
     def __setitem__(self, item: Any, value: Any) -> None:
         self._own[item] = value

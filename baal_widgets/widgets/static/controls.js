@@ -69,16 +69,17 @@ export function makeControls({ press, tell, hold }) {
     const named = JSON.stringify([told.classes, told.keys, told.canAdd]);
     if (bar.dataset.named === named) return;
     bar.dataset.named = named;
-    classes = told.classes.slice(0, BARE).map((name, value) => {
+    const there = told.classes.flatMap((name, value) => (name ? [{ name, value }] : []));
+    classes = there.slice(0, BARE).map(({ name, value }) => {
       const made = button(name, told.keys.classes[value], "baal-class", () => press({ do: "label", value }));
       made.dataset.value = String(value);
       made.style.setProperty("--baal-hue", `${hue(value)}`);
       made.append(element("span", "baal-count"));
       return made;
     });
-    const many = told.classes.length > BARE;
+    const many = there.length > BARE;
     bar.replaceChildren(...classes, ...(many || told.canAdd ? [find] : []));
-    write(/** @type {Element} */ (find.firstChild), many ? `Find (${told.classes.length} classes)` : "Find or add");
+    write(/** @type {Element} */ (find.firstChild), many ? `Find (${there.length} classes)` : "Find or add");
     for (const part of [bar, tools, foot]) {
       for (const made of /** @type {NodeListOf<HTMLButtonElement>} */ (part.querySelectorAll("[data-command]"))) relabel(made, told.keys);
     }
@@ -97,7 +98,8 @@ export function makeControls({ press, tell, hold }) {
   /** @param {View} told @param {Standing} now */
   function paint(told, now) {
     build(told);
-    classes.forEach((made, at) => {
+    classes.forEach((made) => {
+      const at = Number(made.dataset.value);
       write(/** @type {HTMLElement} */ (made.lastChild), String(told.counts[at] ?? 0));
       pressed(made, Array.isArray(now.value) ? now.value.includes(at) : now.value === at);
     });

@@ -95,6 +95,11 @@ export function makeField(left) {
         return fitting;
       }, true);
     },
+    /** Ask before something great; Enter alone does nothing of it. @param {string} title @param {string} yes
+     * @param {string} no @param {() => void} done */
+    sure(title, yes, no, done) {
+      open(title, "", 0, () => [{ name: no, pick: () => {} }, { name: yes, pick: done }], true);
+    },
     /** Write a line. @param {string} title @param {string} text @param {number} longest @param {(text: string) => void} done */
     ask(title, text, longest, done) {
       open(title, text, longest, (typed) => [{ name: typed, pick: () => done(typed.trim()) }], false);

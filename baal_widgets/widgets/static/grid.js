@@ -32,7 +32,7 @@ const PAST = 12;        // answers in the history strip
  */
 /**
  * @typedef {object} View  what the kernel tells
- * @property {string[]} classes
+ * @property {string[]} classes  by number, which each keeps; empty for one merged into another
  * @property {import("./keys.js").Keymap} keys
  * @property {boolean} multi  whether several classes may hold at once
  * @property {boolean} blind  whether guesses are hidden until the answer
@@ -342,8 +342,20 @@ function render({ model, el }) {
     if (!view?.canAdd) return;
     const old = view.classes[value];
     field.ask(`New name for ${old}`, old, 200, (text) => {
-      if (text && text !== old) outbox.add("rename", { value, text });
+      if (view?.classes.includes(text) && text !== old) mergeClass(value, text);
+      else if (text && text !== old) outbox.add("rename", { value, text });
     });
+  }
+
+  /** @param {number} value @param {string} into */
+  function mergeClass(value, into) {
+    if (!view) return;
+    const old = view.classes[value], n = view.counts[value] ?? 0, labels = `${n.toLocaleString()} label${n === 1 ? "" : "s"}`;
+    field.sure(`There is a class ${into}. Make ${old} part of it? Undo does not take that back.`,
+      `Yes, ${labels} of ${old} become ${into}`, `No, keep both`, () => {
+        outbox.add("merge", { value, text: into });
+        say(`${old} is ${into} now, ${labels}`);
+      });
   }
 
   function lookAgain() {

@@ -96,7 +96,7 @@ export function found(typed, names, recent) {
   };
   /** @param {number} value */
   const age = (value) => (recent.includes(value) ? recent.indexOf(value) : recent.length + value);
-  return names.map((_, value) => value).filter((value) => rank(value) >= 0)
+  return names.map((_, value) => value).filter((value) => names[value] && rank(value) >= 0)
     .sort((a, b) => (sought ? rank(a) - rank(b) : 0) || age(a) - age(b));
 }
 

@@ -15,7 +15,7 @@ export const TOLD = {
 const FIXED = /** @type {[string, string][]} */ ([
   ["Space", "select or unselect this image"], ["⇧ + arrows or click", "select a range"], ["Ctrl + A", "select all"],
   ["Drag across the grid", "select by a frame"], ["Arrows, Home, End, Page keys", "move"],
-  ["Ctrl + Z, ⌫", "undo"], ["Ctrl + ⇧ + Z, Ctrl + Y", "redo"], ["F2 on a class button", "rename the class"],
+  ["Ctrl + Z, ⌫", "undo"], ["Ctrl + ⇧ + Z, Ctrl + Y", "redo"], ["F2 on a class button", "rename the class, or merge it into another"],
   ["Esc", "unselect, close, then back to the notebook"],
 ]);
 

@@ -52,7 +52,7 @@ export function showWhy(panel, why, classes, urlOf) {
 
   const split = element("div", "baal-split", { role: "img",
     "aria-label": `Uncertainty ${why.total.toFixed(2)} nats: epistemic ${why.epistemic.toFixed(2)}, aleatoric ${why.aleatoric.toFixed(2)}` });
-  const most = Math.log(Math.max(classes.length, 2));
+  const most = Math.log(Math.max(classes.filter(Boolean).length, 2));
   for (const [name, size] of /** @type {[string, number][]} */ ([["epistemic", why.epistemic], ["aleatoric", why.aleatoric]])) {
     const part = element("span", `baal-${name}`);
     part.style.width = `${(100 * Math.min(size, most)) / most}%`;
@@ -74,7 +74,7 @@ export function showWhy(panel, why, classes, urlOf) {
   }
 
   const bars = element("div", "baal-bars");
-  const order = why.probabilities.map((_, value) => value).sort((a, b) => why.probabilities[b] - why.probabilities[a]);
+  const order = why.probabilities.map((_, value) => value).filter((value) => classes[value]).sort((a, b) => why.probabilities[b] - why.probabilities[a]);
   for (const value of order.slice(0, LIKELIEST)) {
     const row = element("div", "baal-row");
     const bar = element("span", "baal-probability");

@@ -25,6 +25,11 @@ test("the key of a digit counts also where it writes something else", () => {
   assert.equal(press("!", { code: "Digit1", shiftKey: true }), null);
 });
 
+test("a class that was merged into another is not found", () => {
+  assert.deepEqual(found("", ["cat", "", "cow"], []), [0, 2]);
+  assert.deepEqual(found("c", ["cat", "", "cow"], [2]), [2, 0]);
+});
+
 test("a digit beyond the classes does nothing", () => {
   assert.equal(actionOf({ key: "3" }, { classes: ["1", "2"], commands: {} }), null);
 });
