@@ -50,6 +50,7 @@ from baal_widgets.sources import open_source
 from baal_widgets.training import Training
 from baal_widgets.twin import RandomTwin
 from baal_widgets.vocabulary import Vocabulary
+from baal_widgets.weights import weights_folder
 
 LONGEST_NOTE = 10_000
 LONGEST_ID = 80
@@ -86,6 +87,8 @@ class LabellingSession(Exchanging, People):
     `annotator` is the name of the person. Of several people on one journal no two are asked the same item, or `overlap`
     of them each; who says nothing for `claim_minutes` loses what they were asked to whoever asks next.
 
+    `weights` is a folder for the model's weights after each lesson, `True` one beside the journal: see `load_weights`.
+
     An item is its index in the whole dataset. Every answer is on disk when the call that gave it returns.
     All methods may be called from any thread.
     """
@@ -109,6 +112,7 @@ class LabellingSession(Exchanging, People):
         repeats: float = 0.0,
         budget: int | None = None,
         multi_label: bool = False,
+        weights: str | os.PathLike[str] | bool | None = None,
         overlap: int = 1,
         claim_minutes: float = 10.0,
     ) -> None:
@@ -151,6 +155,7 @@ class LabellingSession(Exchanging, People):
         self._journal = Journal(journal)
         self._register = Register(self._source, self._journal)
         try:
+            self._weights = weights_folder(weights, self.journal_path)
             self._state = self._resume()
             made_for = None if model is None else n_outputs(model)
             if made_for != len(names) and made_for in (len(self._state.settings["classes"]), len(self.outputs)):
@@ -344,6 +349,22 @@ class LabellingSession(Exchanging, People):
     def model(self) -> nn.Module:
         """The model as the last lesson of this process left it: a copy of the one that was given."""
         return self._learner.wrapper.model
+
+    def load_weights(self, round_: int | None = None) -> None:
+        """Give `model` the weights that it had after a round, the last one for `None`; nothing else changes.
+
+        What a posterior fits after training (Laplace, SWAG) is not among them. Raises `ValueError` where none were kept
+        or the file is not as it was written, `FileNotFoundError` where it is gone.
+        """
+        kept = {row["round"]: row["weights"] for row in self.history if "weights" in row}
+        round_ = self.round if round_ is None else round_
+        if self._weights is None or round_ not in kept:
+            raise ValueError(
+                f"No weights were kept of round {round_}, but of {sorted(kept) or 'none'}. "
+                "LabellingSession(..., weights=True) keeps those of each lesson to come, and knows where they are."
+            )
+        self._check_idle()
+        self.model.load_state_dict(self._weights.read(kept[round_]))
 
     def picture(self, item: int, side: int | None = None) -> Image.Image:
         """The image of an item for a person: as it is in the file or the dataset, without augmentation.
@@ -810,6 +831,9 @@ class LabellingSession(Exchanging, People):
 
     def _finish(self, lesson: Lesson, seq: int) -> Round:
         """Write what was measured and the next query in one transaction. Items answered meanwhile drop out."""
+        kept = {}
+        if self._weights is not None:  # hands go on while a large model is written
+            kept["weights"] = self._weights.write(self.round + 1, self.model.state_dict())
         with self._lock:
             self._catch_up()
             heard = getattr(lesson, "said", None)
@@ -820,9 +844,8 @@ class LabellingSession(Exchanging, People):
                     for i, score in zip(lesson.items, lesson.scores, strict=True)
                     if i not in self._state.answers
                 ]
-                measured = Draft(
-                    "measured", annotator="model", round=round_, payload={**lesson.metrics, "round": round_, "seq": seq}
-                )
+                told = {**lesson.metrics, **kept, "round": round_, "seq": seq}
+                measured = Draft("measured", annotator="model", round=round_, payload=told)
                 said = [] if heard is None else [self._said(heard, round_)]
                 if self._write_next(measured, *said, self._asking(ranked, round_)):
                     break
