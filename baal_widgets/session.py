@@ -45,11 +45,11 @@ from baal_widgets.sources import open_source
 from baal_widgets.training import Training
 from baal_widgets.twin import RandomTwin
 from baal_widgets.vocabulary import Vocabulary
+from baal_widgets.words import Words, last_words, settlement
 
 LONGEST_NOTE = 10_000
 LONGEST_ID = 80
 MOST_REPEATS = 0.5
-SAID = ("label", "skip", "undo", "redo")  # the facts by which a person says what an item is
 OPENING = ("heuristic", "query_size", "seed", "repeats", "budget", "multi_label")
 """The settings, besides the classes, that `open` takes from the journal."""
 
@@ -443,15 +443,16 @@ class LabellingSession:
         self._answer("skip", item, None, op_id, {**reason, **_told(group, about)})
 
     def review(self, item: int, label: Any = None, *, op_id: str | None = None) -> None:
-        """Say that a person has looked again at a label, which the model may dispute: `None` keeps it.
+        """Say that a person has looked again at a label, which the model or other people dispute: `None` keeps it.
 
-        An answer like any other, for `undo` too. What was reviewed is no longer among the `disputes`.
+        An answer like any other, for `undo` too. What was reviewed is no longer among the `disputes`, and what people
+        disagreed on is settled, until somebody contradicts it.
         """
         item = check_item(item, len(self._source.keys))
         with self._lock:
             self._catch_up()
             stands = self._state.answers.get(item)
-            if stands is None or stands.value is None:
+            if stands is None or (stands.value is None and label is None):
                 if self._is_written(op_id):
                     return
                 raise ValueError(f"Item {item} has no label to look at again: label(item, ...) gives it one.")
@@ -499,27 +500,57 @@ class LabellingSession:
 
     # Several people
 
-    def ratings(self) -> dict[int, dict[str, Any]]:
+    @property
+    def seq(self) -> int:
+        """The number of the last fact taken in: what was worked out from the journal holds while it stays the same."""
+        with self._lock:
+            self._catch_up()
+            return self._state.seq
+
+    @property
+    def annotators(self) -> tuple[str, ...]:
+        """Those who have given answers that stand, by name."""
+        with self._lock:
+            self._catch_up()
+            return tuple(sorted(name for name, n in self._state.n_done.items() if n > 0))
+
+    def ratings(self, *, reviews: bool = True) -> dict[int, dict[str, Any]]:
         """What each person says, `{item: {annotator: label}}`: the last answer of their own that they have not taken
         back, also where somebody else has answered since. Those set aside are left out.
 
-        It goes into the measures of `metrics.agreement` and into `consensus`. Reads all facts: 15 us each.
+        It goes into the measures of `metrics.agreement` and into `consensus`. Those take people to answer by
+        themselves: without `reviews`, answers of a second look, given in sight of others, are passed over.
+        Takes 1 us an answer.
         """
+        said = self._last_words(reviews)
+        told = {item: self._rated(own) for item, own in sorted(said.items())}
+        return {item: own for item, own in told.items() if own}
+
+    def disagreements(self, open_only: bool = False) -> list[Disagreement]:
+        """The items of which people do not say the same, most contested first: `.item`, `.said` (by whom), `.camps`.
+
+        `review(item, label)` settles one: `.settled` is that label, `None` before, and again once somebody who answers
+        later contradicts it. With `open_only` those that are settled are left out.
+        """
+        said = self._last_words()
+        told = []
+        for one in disagreements({item: self._rated(own) for item, own in sorted(said.items())}):
+            value = settlement(said[one.item])
+            if value is None or not open_only:
+                told.append(one if value is None else replace(one, settled=self._words().told(value)))
+        return told
+
+    def _last_words(self, reviews: bool = True) -> Words:
         with self._lock:
             self._check_open()
             self._catch_up()
-            facts = self._journal.events(kinds=("opened", "class_added", "class_renamed", *SAID))
-            words = self._words()
-        told: dict[int, dict[str, Any]] = {}
-        for person in sorted({fact.annotator for fact in facts if fact.kind in SAID}):
-            own = fold((fact for fact in facts if fact.kind not in SAID or fact.annotator == person), self._index_of)
-            for item, value in own.labels.items():
-                told.setdefault(item, {})[person] = words.told(value)
-        return dict(sorted(told.items()))
+            done = list(self._state.done)
+        return last_words(done, reviews=reviews)
 
-    def disagreements(self) -> list[Disagreement]:
-        """The items of which people do not say the same, most contested first: `.item`, `.said` (by whom), `.camps`."""
-        return disagreements(self.ratings())
+    def _rated(self, said: Mapping[str, Answer]) -> dict[str, Any]:
+        """The labels among what people said, by name."""
+        words = self._words()
+        return {who: words.told(answer.value) for who, answer in sorted(said.items()) if answer.value is not None}
 
     # Beside the answers
 

@@ -28,6 +28,7 @@ MODULES = (
     "sheet.js",
     "history.js",
     "status.js",
+    "again.js",
     "controls.js",
     "grid.js",
 )

@@ -1,6 +1,7 @@
 // @ts-check
 // The labelling widget: shows what the kernel tells, reports what hands do. It only asks; the kernel only answers.
 // From a key to the next image nothing leaves the page: what follows is here, ranked and decoded.
+import { Again, campsText, claimText, suggestedText } from "./again.js";
 import { makeControls } from "./controls.js";
 import { afterPaint, element, hue, percent, write } from "./dom.js";
 import { makeField } from "./finder.js";
@@ -11,7 +12,7 @@ import { Pictures } from "./pictures.js";
 import { AIDS, Prefs } from "./prefs.js";
 import { fillSheet } from "./sheet.js";
 import { Stage } from "./stage.js";
-import { standing } from "./status.js";
+import { answerText, standing } from "./status.js";
 import { showWhy } from "./why.js";
 
 const TICK = 1000, BUSY_TICK = 300, RETRY = 8000, RESEND = 30000, GATHER = 100;
@@ -40,12 +41,14 @@ const PAST = 12;        // answers in the history strip
  * @property {string} turned  the id of the last turn that `page` knows of
  * @property {number[]} queue  what follows, most wanted first
  * @property {number[]} reviews  cards to look at again
+ * @property {number[]} contested  cards of which people do not say the same
  * @property {number} size  cards on a page
  * @property {number} generation  lessons so far
  * @property {Record<string, Value>} answers
  * @property {Record<string, {flag?: boolean, note?: string}>} marks
  * @property {Record<string, [number, number]>} guesses  class and probability, where they may be told
  * @property {Record<string, {said: Value, guess: number, share: number}>} claims  what the model disputes
+ * @property {Record<string, import("./again.js").Contest>} contests  what people say of them
  * @property {[number, Value][]} recent  the last answers, newest first
  * @property {number[]} counts
  * @property {string} summary
@@ -56,13 +59,6 @@ const PAST = 12;        // answers in the history strip
  * @property {boolean | null} beside  whether answers are saved while a cell runs; null where it is not known yet
  * @property {Training | null} training
  */
-
-/** @param {Value | undefined} value @param {string[]} classes */
-export function answerText(value, classes) {
-  if (value === undefined) return "";
-  if (Array.isArray(value)) return value.length ? value.map((one) => classes[one]).join(", ") : "none of these";
-  return value === -1 ? "skipped" : value === -2 ? "unsure" : classes[value] ?? "";
-}
 
 /** @param {{model: any, el: HTMLElement}} context */
 function render({ model, el }) {
@@ -76,7 +72,6 @@ function render({ model, el }) {
   /** @type {Set<number>} cards answered since the lane was laid */
   const handled = new Set();
   let turn = { id: "", at: 0 };   // the turn that the kernel has not heard of yet
-  let reviewing = false;
   let furthest = 0;               // how far the single images were looked at
   let asked = 0;                  // when the unanswered tick was sent
   let gone = false;               // whether the last send failed
@@ -112,7 +107,7 @@ function render({ model, el }) {
     hold: () => stage.hold(),
   });
   const history = makeHistory((card) => {
-    if (!page.includes(card)) { reviewing = false; setPage([card, ...page], true); }
+    if (!page.includes(card)) { again.queue = ""; setPage([card, ...page], true); }
     goTo(page.indexOf(card), true);
   });
 
@@ -133,7 +128,13 @@ function render({ model, el }) {
     },
     open(place) { goTo(place, true); turnTo("card"); },
   });
-  desk.append(stage.root, whyPanel);
+  const again = new Again((value) => {
+    via = "click";
+    settle(value);
+    via = "key";
+    stage.hold();
+  });
+  desk.append(stage.root, again.panel, whyPanel);
 
   root.append(controls.bar, field.root, controls.tools, error, desk, status, controls.foot, history.root, controls.summary, controls.advice, sheet);
   el.append(root);
@@ -171,9 +172,12 @@ function render({ model, el }) {
     const card = page[stage.at];
     switch (action.do) {
       case "label": case "skip": case "unsure":
-        if (card !== undefined) answer(action.do, action.value);
+        if (card === undefined) break;
+        if (action.do !== "label" && view.contests[card]) passOver();
+        else answer(action.do, action.value);
         break;
       case "undo": case "redo":
+        if (action.do === "undo" && again.passes.length) { openAgain(again.takeBack()); break; }
         // what is on its way may be undone too, or be an undo itself
         if (outbox.pending.length || (action.do === "undo" ? view.canUndo : view.canRedo)) {
           outbox.add(action.do);
@@ -182,7 +186,8 @@ function render({ model, el }) {
         }
         break;
       case "next":
-        if (reviewing && card !== undefined && !answered().has(card)) keep(card);
+        if (card !== undefined && view.contests[card] && !answered().has(card)) settle(view.contests[card].suggested);
+        else if (again.queue && card !== undefined && !answered().has(card)) keep(card);
         else if (view.multi && card !== undefined && !answered().has(card)) answer("label", undefined, []);
         else if (view.multi && openPlaces().length) moveOn();
         else turnWhenSure();
@@ -204,7 +209,8 @@ function render({ model, el }) {
       case "flag": if (card !== undefined) setFlag(card); break;
       case "note": if (card !== undefined) writeNote(card); break;
       case "find": openFinder(); break;
-      case "again": lookAgain(); break;
+      case "again": lookAgain("reviews", "The model disputes none of your labels"); break;
+      case "settle": lookAgain("contested", "There is nothing that people disagree on"); break;
       case "pick": if (stage.view === "grid" && card !== undefined) { pick(stage.at); say(`${picked.size} selected`); } break;
       case "all":
         for (const one of page) picked.add(one);
@@ -258,13 +264,14 @@ function render({ model, el }) {
     }
     for (const card of cards) handled.add(card);
     picked.clear();
+    again.passes = [];
     gesture++;
     if (group) stage.paintPicked(picked);
     paintPlaces(cards.map((card) => page.indexOf(card)));
     mark();
     if (!view.multi || op !== "label" || values) moveOn();
     paintSoon();
-    say(`${cards.length > 1 ? `${cards.length} images: ` : ""}${op === "skip" ? "Skipped" : op === "unsure" ? "Set aside as unsure" : answerText(answered().get(cards[0]), view.classes)}`);
+    say(`${cards.length > 1 ? `${cards.length} images: ` : ""}${op === "skip" ? "Skipped" : op === "unsure" ? "Set aside as unsure" : again.queue === "contested" ? "Settled: " : ""}${op === "label" ? answerText(answered().get(cards[0]), view.classes) : ""}`);
   }
 
   /** @param {Value | undefined} before @param {number | undefined} value */
@@ -289,9 +296,39 @@ function render({ model, el }) {
     say("Kept");
   }
 
+  /** Settle what people disagree on. @param {Value | null} value */
+  function settle(value) {
+    if (value === null) say("Nothing is suggested: a class settles it");
+    else if (Array.isArray(value)) answer("label", undefined, value);
+    else answer("label", value);
+  }
+
+  /** Leave what people disagree on for later. It stays as it is, so the kernel is not told. */
+  function passOver() {
+    const cards = picked.size ? page.filter((card) => picked.has(card)) : [page[stage.at]];
+    again.pass(cards);
+    picked.clear();
+    stage.paintPicked(picked);
+    gesture++;
+    paintPlaces(cards.map((card) => page.indexOf(card)));
+    mark();
+    moveOn();
+    say("Left for later");
+  }
+
+  /** @param {number | undefined} card */
+  function openAgain(card) {
+    gesture++;
+    const place = page.indexOf(card ?? -1);
+    if (place >= 0) { paintPlaces([place]); goTo(place); }
+    mark();
+    say("Open again");
+  }
+
   /** @param {number | undefined} card */
   function takeGuess(card) {
     if (card === undefined || !view) return;
+    if (view.contests[card]) { settle(view.contests[card].suggested); return; }
     const told = view.claims[card] ? view.claims[card].guess : view.guesses[card]?.[0] ?? best(whys.get(card));
     if (told === undefined) { reveal(card); return; } // first it must be seen
     revealed.add(card);
@@ -346,18 +383,19 @@ function render({ model, el }) {
     });
   }
 
-  function lookAgain() {
+  /** @param {import("./again.js").Queue} queue @param {string} nothing  what to say where there is none */
+  function lookAgain(queue, nothing) {
     if (!view) return;
-    reviewing = !reviewing && view.reviews.length > 0;
-    if (!reviewing && !view.reviews.length) say("The model disputes none of your labels");
-    if (reviewing) setPage(view.reviews.slice(0, view.size), true);
-    else turnPage();
+    const was = again.queue, cards = again.toggle(queue, view);
+    if (cards.length) setPage(cards, true);
+    else if (was) turnPage();
+    else say(nothing);
   }
 
   /** Images without an answer are left for later only when that is meant. */
   function turnWhenSure() {
     const open = openPlaces().length;
-    if (open && !reviewing && sureAt !== gesture) {
+    if (open && !again.queue && sureAt !== gesture) {
       sureAt = ++gesture;
       say(`${open} images have no answer: once more to leave them for later`);
     } else turnPage();
@@ -368,10 +406,10 @@ function render({ model, el }) {
   function turnPage() {
     if (!view) return;
     const seen = answered();
-    if (reviewing) {
-      const left = view.reviews.filter((card) => !seen.has(card) && !page.includes(card));
-      if (left.length) { setPage(left.slice(0, view.size), true); return; }
-      reviewing = false;
+    if (again.queue) {
+      const left = again.left(view, seen, page);
+      if (left.length) { setPage(left, true); return; }
+      again.queue = "";
     }
     const rest = following(seen);
     if (rest.length) setPage(rest.slice(0, view.size), true);
@@ -392,7 +430,9 @@ function render({ model, el }) {
       turn = { id: newId(), at: Date.now() };
       send({ kind: "turn", id: turn.id, cards: page });
     }
+    else if (view) again.follow(page, view);
     picked.clear();
+    again.passes = [];
     anchor = 0;
     stage.show(page);
     const kept = own ? -1 : page.indexOf(card);
@@ -491,6 +531,7 @@ function render({ model, el }) {
     if (page[stage.at] !== arrived) { arrived = page[stage.at]; arrivedAt = performance.now(); }
     furthest = Math.max(furthest, stage.at);
     if (stage.view === "card") paintCard();
+    if (again.queue) paintSaid();
     if (prefs.why) paintWhy();
   }
 
@@ -498,6 +539,7 @@ function render({ model, el }) {
   function answered() {
     const seen = overlay(view?.answers ?? {}, outbox.pending);
     for (const op of outbox.pending) if (op.op === "keep" && op.card !== undefined) seen.set(op.card, view?.claims[op.card]?.said ?? -1);
+    for (const card of again.passed) if (!seen.has(card)) seen.set(card, -1);
     return seen;
   }
 
@@ -520,6 +562,7 @@ function render({ model, el }) {
       state: value === undefined ? "open" : waits.has(card) ? "pending" : "saved",
       answer: answerText(value, known.classes),
       hue: single >= 0 ? hue(single) : -1,
+      camps: known.contests[card] ? campsText(known.contests[card], known.classes) : "",
       guess: guessed === undefined ? "" : `${known.classes[guessed]} ${percent(share)}`,
       differs: guessed !== undefined && value !== undefined && (Array.isArray(value) ? !value.includes(guessed) : value >= 0 && value !== guessed),
       flagged: Boolean(known.marks[card]?.flag),
@@ -540,8 +583,7 @@ function render({ model, el }) {
   function paintCard() {
     const card = page[stage.at];
     if (!view || card === undefined) return;
-    const claim = view.claims[card];
-    const text = claim ? `You said ${answerText(claim.said, view.classes)}; ${percent(claim.share)} of its nearest labelled images are ${view.classes[claim.guess]}.` : "";
+    const text = view.claims[card] ? claimText(view.claims[card], view.classes) : "";
     stage.paintCard(stage.at, lookOf(card, answered(), waiting()), pictures.of(card, true)?.image ?? null, text);
     afterPaint(() => {
       pictures.askLarge([...page.slice(stage.at, stage.at + READY), ...following(answered()).slice(0, READY)].slice(0, READY));
@@ -551,13 +593,18 @@ function render({ model, el }) {
   function paintAll() {
     if (!view) return;
     paintPlaces(page.map((_, place) => place));
+    paintSaid();
     if (prefs.why) paintWhy();
+  }
+
+  function paintSaid() {
+    if (view) again.paint(view, page[stage.at], again.queue ? answered().get(page[stage.at]) : undefined);
   }
 
   function paintControls() {
     if (!view) return;
     const seen = answered();
-    controls.paint(view, { open: openPlaces().length, rest: following(seen).length, reviewing, waiting: outbox.pending.length > 0,
+    controls.paint(view, { open: openPlaces().length, rest: following(seen).length, queue: again.queue, waiting: outbox.pending.length + again.passes.length > 0,
       value: seen.get(page[stage.at]), shows: stage.view, aid: prefs.aid, why: prefs.why });
   }
 
@@ -625,9 +672,12 @@ function render({ model, el }) {
 
   function tellState() {
     if (!view && !gone) return;
-    const waits = outbox.pending.length;
-    const { text, warns } = standing({ spoken, gone, waits, since: outbox.waiting(), empty: !page.length, reviewing,
-      open: Number(root.dataset.open ?? 0), rest: view ? following(answered()).length : 0, canLearn: canLearn() });
+    const waits = outbox.pending.length, seen = answered(), card = page[stage.at];
+    const contest = view && !seen.has(card) ? view.contests[card] : undefined;
+    const { text, warns } = standing({ spoken, gone, waits, since: outbox.waiting(), empty: !page.length, queue: again.queue,
+      open: Number(root.dataset.open ?? 0), rest: view ? following(seen).length : 0, canLearn: canLearn(),
+      left: view ? again.left(view, seen, page).length : 0,
+      said: view && contest ? `${campsText(contest, view.classes)}. ${suggestedText(contest, view.classes)} ` : "" });
     write(status, text);
     status.classList.toggle("baal-waiting", warns);
   }
@@ -652,7 +702,7 @@ function render({ model, el }) {
 
   function askForPictures() {
     if (!view) return;
-    const ahead = [...view.queue.slice(0, AHEAD), ...view.reviews.slice(0, view.size)], past = view.recent.slice(0, PAST).map(([card]) => card);
+    const ahead = [...view.queue.slice(0, AHEAD), ...view.reviews.slice(0, view.size), ...view.contested.slice(0, view.size)], past = view.recent.slice(0, PAST).map(([card]) => card);
     const wanted = [...page, ...ahead, ...past];
     pictures.keepOnly(new Set(wanted));
     pictures.ask(wanted);
@@ -713,7 +763,7 @@ function render({ model, el }) {
 
   /** The model has learned: what nobody has seen yet gives way to what it asks for now. */
   function rankAnew() {
-    if (reviewing) return;
+    if (again.queue) return;
     const seen = answered();
     if (stage.view === "card") {
       const kept = page.filter((card, place) => place <= furthest || seen.has(card));
