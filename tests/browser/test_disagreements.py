@@ -16,7 +16,8 @@ data = load_demo()
 names = ["ann", "bob", "<b>eve</b>"]
 
 def opened(name):
-    return LabellingSession(data.pool, data.model(), data.classes, test_set=data.test, journal="{journal}", annotator=name)
+    told = dict(test_set=data.test, journal="{journal}", annotator=name)
+    return LabellingSession(data.pool, data.model(), data.classes, **told)
 
 others = [opened(name) for name in names]
 for item in range(30):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from baal_widgets import Labeller, LabelGrid
+from baal_widgets import LabelGrid, Labeller
 from baal_widgets.metrics import krippendorff_alpha
 from baal_widgets.widgets.deck import CONTEST
 from tests.widgets.test_labeller import CLASSES, Page, make_session
