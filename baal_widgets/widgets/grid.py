@@ -29,6 +29,8 @@ MODULES = (
     "history.js",
     "status.js",
     "again.js",
+    "lane.js",
+    "looks.js",
     "controls.js",
     "grid.js",
 )

@@ -28,6 +28,11 @@ export function suggestedText({ suggested, share, method, camps }, classes) {
   return `Suggested: ${answerText(suggested, classes)}, ${why}.`;
 }
 
+/** Both in short, to be read aloud. @param {Contest} contest @param {string[]} classes */
+export function contestText(contest, classes) {
+  return `${campsText(contest, classes)}${contest.suggested === null ? "" : `; suggested: ${answerText(contest.suggested, classes)}`}. `;
+}
+
 /** @param {{said: Value, guess: number, share: number}} claim @param {string[]} classes */
 export function claimText(claim, classes) {
   return `You said ${answerText(claim.said, classes)}; ${percent(claim.share)} of its nearest labelled images are ${classes[claim.guess]}.`;

@@ -1,13 +1,15 @@
 // @ts-check
 // The labelling widget: shows what the kernel tells, reports what hands do. It only asks; the kernel only answers.
 // From a key to the next image nothing leaves the page: what follows is here, ranked and decoded.
-import { Again, campsText, claimText, suggestedText } from "./again.js";
+import { Again, claimText, contestText } from "./again.js";
 import { makeControls } from "./controls.js";
-import { afterPaint, element, hue, percent, write } from "./dom.js";
+import { afterPaint, element, write } from "./dom.js";
 import { makeField } from "./finder.js";
 import { makeHistory } from "./history.js";
 import { actionOf, isDouble, moved, nextOpen } from "./keys.js";
-import { Outbox, newId, overlay } from "./outbox.js";
+import { Lane } from "./lane.js";
+import { PAST, answeredOf, best, latestOf, lookOf, waitingOf } from "./looks.js";
+import { Outbox, newId } from "./outbox.js";
 import { Pictures } from "./pictures.js";
 import { AIDS, Prefs } from "./prefs.js";
 import { fillSheet } from "./sheet.js";
@@ -18,9 +20,7 @@ import { showWhy } from "./why.js";
 const TICK = 1000, BUSY_TICK = 300, RETRY = 8000, RESEND = 30000, GATHER = 100;
 const PAUSE = 130, LATEST = 500;  // ms between keys that are a pause, and the longest that the surroundings lag behind
 const AHEAD = 200;      // pictures kept ready beyond the page
-const HEAD = 48;        // pictures of a new ranking that must be here before hands follow it
 const READY = 4;        // single images kept ready in full
-const PAST = 12;        // answers in the history strip
 
 /** @typedef {import("./outbox.js").Value} Value */
 /**
@@ -66,11 +66,7 @@ function render({ model, el }) {
   let view = null;
   /** @type {number[]} */
   let page = [];
-  /** @type {number[]} what follows the page: the newest ranking whose first images are here */
-  let lane = [];
-  let laneOf = -1;                // the lesson that ranked it
-  /** @type {Set<number>} cards answered since the lane was laid */
-  const handled = new Set();
+  const lane = new Lane();
   let turn = { id: "", at: 0 };   // the turn that the kernel has not heard of yet
   let furthest = 0;               // how far the single images were looked at
   let asked = 0;                  // when the unanswered tick was sent
@@ -262,7 +258,7 @@ function render({ model, el }) {
       const about = { via: group ? "bulk" : via, view: stage.view, ms: Math.round(now - arrivedAt), guess: revealed.has(card) || !view.blind ? "shown" : "hidden" };
       outbox.add(op, { card, value: view.multi && op === "label" ? values ?? toggled(seen.get(card), value) : value, group, about });
     }
-    for (const card of cards) handled.add(card);
+    for (const card of cards) lane.handled.add(card);
     picked.clear();
     again.passes = [];
     gesture++;
@@ -336,9 +332,6 @@ function render({ model, el }) {
     answer("label", told, view.multi ? [told] : undefined);
     via = "key";
   }
-
-  /** @param {import("./why.js").Why | null | undefined} known */
-  function best(known) { return known ? known.probabilities.indexOf(Math.max(...known.probabilities)) : undefined; }
 
   /** Show the guess of a card that has no answer yet: the journal will say so. @param {number} card */
   function reveal(card) {
@@ -418,7 +411,7 @@ function render({ model, el }) {
   }
 
   /** @param {Map<number, Value>} seen */
-  function following(seen) { return lane.filter((card) => !seen.has(card) && !handled.has(card) && !page.includes(card)); }
+  function following(seen) { return lane.following(seen, page); }
 
   /** @param {number[]} cards @param {boolean} own  whether hands turned it, and the kernel does not know yet
    * @param {number=} at  the place to be at */
@@ -535,13 +528,7 @@ function render({ model, el }) {
     if (prefs.why) paintWhy();
   }
 
-  /** The cards that have an answer, with it. In a second look, those that were looked at. */
-  function answered() {
-    const seen = overlay(view?.answers ?? {}, outbox.pending);
-    for (const op of outbox.pending) if (op.op === "keep" && op.card !== undefined) seen.set(op.card, view?.claims[op.card]?.said ?? -1);
-    for (const card of again.passed) if (!seen.has(card)) seen.set(card, -1);
-    return seen;
-  }
+  function answered() { return answeredOf(view, outbox.pending, again.passed); }
 
   function isAnswered() {
     const seen = answered();
@@ -552,39 +539,24 @@ function render({ model, el }) {
 
   // What is shown
 
-  /** @param {number} card @param {Map<number, Value>} seen @param {Set<number | undefined>} waits @returns {import("./stage.js").Look} */
-  function lookOf(card, seen, waits) {
-    const known = /** @type {View} */ (view), value = seen.get(card), picture = pictures.of(card);
-    const told = known.guesses[card], asked = revealed.has(card) ? whys.get(card) : undefined;
-    const guessed = told ? told[0] : best(asked), share = told ? told[1] : Math.max(...(asked?.probabilities ?? [0]));
-    const single = Array.isArray(value) ? value[0] ?? -1 : value ?? -1;
-    return {
-      state: value === undefined ? "open" : waits.has(card) ? "pending" : "saved",
-      answer: answerText(value, known.classes),
-      hue: single >= 0 ? hue(single) : -1,
-      camps: known.contests[card] ? campsText(known.contests[card], known.classes) : "",
-      guess: guessed === undefined ? "" : `${known.classes[guessed]} ${percent(share)}`,
-      differs: guessed !== undefined && value !== undefined && (Array.isArray(value) ? !value.includes(guessed) : value >= 0 && value !== guessed),
-      flagged: Boolean(known.marks[card]?.flag),
-      noted: Boolean(known.marks[card]?.note),
-      reason: picture?.reason ?? "",
-    };
+  /** @param {number} card @param {Map<number, Value>} seen @param {Set<number | undefined>} waits */
+  function look(card, seen, waits) {
+    const asked = revealed.has(card) ? whys.get(card) : undefined, reason = pictures.of(card)?.reason ?? "";
+    return lookOf(/** @type {View} */ (view), card, seen.get(card), { waits: waits.has(card), reason, asked });
   }
-
-  function waiting() { return new Set(outbox.pending.filter((op) => op.op !== "flag" && op.op !== "note").map((op) => op.card)); }
 
   /** @param {number[]} places */
   function paintPlaces(places) {
     if (stage.view === "card") { paintCard(); return; } // the tiles are painted when they are turned to
-    const seen = answered(), waits = waiting();
-    for (const place of places) stage.paint(place, lookOf(page[place], seen, waits), pictures.of(page[place])?.image ?? null);
+    const seen = answered(), waits = waitingOf(outbox.pending);
+    for (const place of places) stage.paint(place, look(page[place], seen, waits), pictures.of(page[place])?.image ?? null);
   }
 
   function paintCard() {
     const card = page[stage.at];
     if (!view || card === undefined) return;
     const text = view.claims[card] ? claimText(view.claims[card], view.classes) : "";
-    stage.paintCard(stage.at, lookOf(card, answered(), waiting()), pictures.of(card, true)?.image ?? null, text);
+    stage.paintCard(stage.at, look(card, answered(), waitingOf(outbox.pending)), pictures.of(card, true)?.image ?? null, text);
     afterPaint(() => {
       pictures.askLarge([...page.slice(stage.at, stage.at + READY), ...following(answered()).slice(0, READY)].slice(0, READY));
     });
@@ -613,22 +585,13 @@ function render({ model, el }) {
     const { classes } = view;
     paintAll();
     paintControls();
-    history.paint(latest().map(([card, value]) => ({ card, text: answerText(value, classes), url: pictures.of(card)?.url ?? "" })));
+    history.paint(latestOf(view, outbox.pending).map(([card, value]) => ({ card, text: answerText(value, classes), url: pictures.of(card)?.url ?? "" })));
     if (view.training?.error) complain(view.training.error);
     root.dataset.ready = String(page.every((card) => pictures.of(card)));
     root.dataset.generation = String(view.generation);
     root.dataset.ahead = String(view.queue.filter((card) => pictures.of(card)).length);
     mark();
     tellState();
-  }
-
-  /** The last answers, newest first: those on their way, then those that are kept. */
-  function latest() {
-    const ways = outbox.pending.flatMap((op) => [...overlay({}, [op])]).reverse();
-    /** @type {Map<number, Value>} */
-    const last = new Map();
-    for (const [card, value] of [...ways, ...(view?.recent ?? [])]) if (!last.has(card)) last.set(card, value);
-    return [...last].slice(0, PAST);
   }
 
   function paintWhy() {
@@ -643,9 +606,9 @@ function render({ model, el }) {
     if (!answered().has(card)) revealed.add(card);
     const known = whys.get(card) ?? null;
     pictures.ask((known?.neighbours ?? []).map((near) => near.card));
-    const look = JSON.stringify([card, known?.generation, (known?.neighbours ?? []).map((near) => Boolean(pictures.of(near.card)?.url))]);
-    if (whyPanel.dataset.look === look) return;
-    whyPanel.dataset.look = look;
+    const shown = JSON.stringify([card, known?.generation, (known?.neighbours ?? []).map((near) => Boolean(pictures.of(near.card)?.url))]);
+    if (whyPanel.dataset.look === shown) return;
+    whyPanel.dataset.look = shown;
     showWhy(whyPanel, known, view.classes, (one) => pictures.of(one)?.url);
   }
   let whyTimer = 0;
@@ -677,7 +640,7 @@ function render({ model, el }) {
     const { text, warns } = standing({ spoken, gone, waits, since: outbox.waiting(), empty: !page.length, queue: again.queue,
       open: Number(root.dataset.open ?? 0), rest: view ? following(seen).length : 0, canLearn: canLearn(),
       left: view ? again.left(view, seen, page).length : 0,
-      said: view && contest ? `${campsText(contest, view.classes)}. ${suggestedText(contest, view.classes)} ` : "" });
+      said: view && contest ? contestText(contest, view.classes) : "" });
     write(status, text);
     status.classList.toggle("baal-waiting", warns);
   }
@@ -729,7 +692,7 @@ function render({ model, el }) {
     if (places.length) paintPlaces(places); // what is on disk is ticked at once, what surrounds it in the next pause
     if (message.held?.length) outbox.unsure = true;
     // look at what was undone, unless the hands are elsewhere by now
-    if (message.focus != null) handled.delete(message.focus);
+    if (message.focus != null) lane.handled.delete(message.focus);
     const at = message.focus != null && gesture === undoneAt ? page.indexOf(message.focus) : -1;
     if (at >= 0) goTo(at);
     if (message.said) say(message.said);
@@ -750,15 +713,8 @@ function render({ model, el }) {
     if (!turn.id && !openPlaces().length && following(answered()).length && (!page.length || !root.contains(document.activeElement) && old?.generation !== fresh.generation)) turnPage();
   }
 
-  /** Go on by the newest ranking, once its first images are here: hands must not run into empty frames. */
   function layLane() {
-    if (!view) return;
-    const fresh = view.queue, anew = laneOf !== view.generation, first = laneOf < 0;
-    if (anew && !first && !fresh.slice(0, HEAD).every((card) => pictures.of(card))) return;
-    lane = fresh;
-    laneOf = view.generation;
-    if (!outbox.pending.length) handled.clear();
-    if (anew && !first) rankAnew();
+    if (view && lane.lay(view, (card) => Boolean(pictures.of(card)), !outbox.pending.length)) rankAnew();
   }
 
   /** The model has learned: what nobody has seen yet gives way to what it asks for now. */

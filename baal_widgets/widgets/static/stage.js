@@ -78,6 +78,7 @@ export class Stage {
     if (look.reason) guess.title = look.reason;
     write(guess, look.reason ? `⚠ ${look.reason}` : look.guess || look.camps);
     guess.classList.toggle("baal-differs", look.differs);
+    guess.classList.toggle("baal-camps", Boolean(look.camps && !look.guess));
     this.dress(tile, answer, look);
     tile.setAttribute("aria-label", this.spoken(place, look));
   }

@@ -26,7 +26,7 @@ export function standing({ spoken, gone, waits, since, empty, queue, open, rest,
   if (empty) text = "Nothing is left to label.";
   else if (queue && !open) text = left ? `${first}Enter: the next ones.` : "All looked at. Enter: new images.";
   else if (queue === "reviews") text = `${first}${open} labels to look at again: a class changes it, Enter keeps it.`;
-  else if (queue) text = `${first}${said}${open} to settle: a class does, Enter takes what is suggested, S leaves it for later.`;
+  else if (queue) text = `${first}${said}${open} to settle${spoken ? "" : ": a class does, Enter takes what is suggested, S leaves it for later"}.`;
   else if (!open) text = `${first}All answered.${rest ? " Enter: next images." : canLearn ? " R: retrain." : ""}`;
   return { text, warns: false };
 }
