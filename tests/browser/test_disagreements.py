@@ -46,10 +46,11 @@ def test_a_queue_of_disagreements_is_settled_by_keyboard_alone(notebook, lab):
     page.wait_for_function("document.querySelector('[data-command=settle]').textContent.includes('(7)')")
     assert "Krippendorff" in page.locator(".baal-summary").text_content()
     for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.dataset.command === 'settle'"):
+        if page.evaluate("document.activeElement.closest('.baal-tile') !== null"):
             break
-    page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+    assert page.evaluate(HERE), page.evaluate("document.activeElement.outerHTML.slice(0, 300)")
+    page.keyboard.press(",")
     page.wait_for_function("document.querySelectorAll('.baal-tile').length === 7")
     page.wait_for_selector(".baal-said:visible")
     assert page.evaluate(HERE)

@@ -123,6 +123,13 @@ def test_what_is_passed_over_is_left_as_it_is(page, people):
     assert page.do("keep", contest(5))["errors"] == ["ValueError: Only a label that is looked at again can be kept."]
 
 
+def test_only_what_has_an_answer_can_be_settled_and_only_as_a_class(page, people):
+    facts = people["judge"].seq
+    for card, value in ((contest(20), 0), (contest(3), 2), (contest(3), [0]), (contest(40), 0)):
+        assert page.do("label", card, value)["errors"], (card, value)
+    assert people["judge"].seq == facts
+
+
 def test_what_somebody_set_aside_can_be_settled(page, people):
     people["eve"].undo()
     people["eve"].skip(3)
