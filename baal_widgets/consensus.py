@@ -9,13 +9,17 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from baal_widgets.metrics.agreement import Ratings, given_ratings
 from baal_widgets.metrics.rows import Floats
+
+FEWEST_ITEMS, FEWEST_PEOPLE = 20, 3
+"""How much people must have in common before who errs how can be told."""
+MOST_ITERATIONS = 200  # of `dawid_skene` for a suggestion, which somebody waits for
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,15 @@ def majority_vote(ratings: Ratings) -> dict[Any, Vote]:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An item that people disagree on: `said`, label by annotator, and the `entropy` of the votes in nats."""
+    """An item that people disagree on: `said`, label by annotator, and the `entropy` of the votes in nats.
+
+    `settled` is the label that somebody gave it after a look at what the others said, `None` while it is open.
+    """
 
     item: Any
     said: dict[Any, Hashable]
     entropy: float
+    settled: Hashable | None = None
 
     @property
     def camps(self) -> dict[Hashable, tuple[Any, ...]]:
@@ -157,6 +165,49 @@ def dawid_skene(
             converged = bool(np.abs(probabilities - before).max() <= tolerance)
     matrices = {name: confusion[place] for place, name in enumerate(people)}
     return DawidSkene(tuple(given), names, people, probabilities, matrices, prevalence, tuple(told), converged)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """The label that people's answers speak for: `share` of the votes by `majority`, or how probable it is by
+    `dawid-skene`."""
+
+    label: Hashable
+    share: float
+    method: Literal["majority", "dawid-skene"]
+
+
+def suggestions(
+    contested: Sequence[Disagreement], ratings: Ratings, classes: Sequence[Hashable]
+) -> dict[Any, Suggestion]:
+    """What to settle contested items as, by item; those of which nothing can be said are left out.
+
+    `ratings` are what people said independently of each other. Where at least 3 of them have at least 20 items in
+    common with others it is the most probable class by `dawid_skene`, if it is more probable than all others together;
+    else the label with the most votes, if there is one. Labels that are no `classes` (sets of them) go by the votes.
+
+    >>> (contested,) = disagreements({1: {"ann": "cat", "bob": "cat", "eve": "dog"}})
+    >>> suggestions([contested], {}, ["cat", "dog"])[1].label
+    'cat'
+    """
+    shared = {item: said for item, said in given_ratings(ratings).items() if len(said) > 1}
+    people = {name for said in shared.values() for name in said}
+    known = all(label in classes for said in shared.values() for label in said.values())
+    told: dict[Any, Suggestion] = {}
+    if known and len(shared) >= FEWEST_ITEMS and len(people) >= FEWEST_PEOPLE:
+        found = dawid_skene(shared, classes, max_iterations=MOST_ITERATIONS)
+        top = dict(zip(found.items, found.probabilities.max(axis=1).tolist(), strict=True))
+        labels = found.labels
+        told = {i: Suggestion(labels[i], share, "dawid-skene") for i, share in top.items() if share > 0.5}
+        undecided = top.keys() - told.keys()
+    else:
+        undecided = set()
+    for one in contested:
+        vote = _vote(one.said)
+        if one.item not in told and one.item not in undecided and not vote.tied:
+            share = vote.votes[vote.winners[0]] / len(one.said)
+            told[one.item] = Suggestion(vote.winners[0], share, "majority")
+    return {one.item: told[one.item] for one in contested if one.item in told}
 
 
 @dataclass(frozen=True, eq=False)

@@ -525,15 +525,16 @@ class LabellingSession(Exchanging, People):
         self._answer("skip", item, None, op_id, {**reason, **_told(group, about)})
 
     def review(self, item: int, label: Any = None, *, op_id: str | None = None) -> None:
-        """Say that a person has looked again at a label, which the model may dispute: `None` keeps it.
+        """Say that a person has looked again at a label, which the model or other people dispute: `None` keeps it.
 
-        An answer like any other, for `undo` too. What was reviewed is no longer among the `disputes`.
+        An answer like any other, for `undo` too. What was reviewed is no longer among the `disputes`, and what people
+        disagreed on is settled, until somebody contradicts it.
         """
         item = check_item(item, len(self._source.keys))
         with self._lock:
             self._catch_up()
             stands = self._state.answers.get(item)
-            if stands is None or stands.value is None:
+            if stands is None or (stands.value is None and label is None):
                 if self._is_written(op_id):
                     return
                 raise ValueError(f"Item {item} has no label to look at again: label(item, ...) gives it one.")

@@ -48,8 +48,11 @@ class Vocabulary:
         """A class index or a list of them; what stands for it where the item was set aside."""
         if answer.value is None:
             return UNSURE if answer.why == "unsure" else SKIPPED
-        names = self.told(answer.value)
-        return [self._index[name] for name in names] if self.multi_label else self._index[names]
+        return self.index(self.told(answer.value))
+
+    def index(self, label: Any) -> Any:
+        """The class index of a label as `told`, or a list of them; `KeyError` where there is no such class."""
+        return [self._index[name] for name in label] if self.multi_label else self._index[label]
 
     def target(self, value: str) -> Any:
         """The number of a class, or a row of zeros and ones `[output]`."""

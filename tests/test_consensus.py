@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baal_widgets.consensus import dawid_skene, disagreements, majority_vote
+from baal_widgets.consensus import dawid_skene, disagreements, majority_vote, suggestions
 
 PEOPLE = ("ann", "bob", "eve", "sue")
 tables = st.dictionaries(
@@ -240,3 +240,44 @@ def test_it_says_when_it_ran_out_of_iterations(rng):
 def test_what_it_cannot_work_with_is_refused(table, classes, options, match):
     with pytest.raises(ValueError, match=match):
         dawid_skene(table, classes, **options)
+
+
+def test_a_suggestion_goes_by_the_votes_until_enough_is_shared():
+    table = {n: {"ann": "cat", "bob": "cat", "eve": "dog" if n % 2 else "cat"} for n in range(19)}
+    told = suggestions(disagreements(table), table, ["cat", "dog"])
+    assert set(told) == {n for n in range(19) if n % 2}
+    assert {(one.label, round(one.share, 2), one.method) for one in told.values()} == {("cat", 0.67, "majority")}
+    table[19] = {"ann": "cat", "bob": "cat", "eve": "dog"}
+    assert {one.method for one in suggestions(disagreements(table), table, ["cat", "dog"]).values()} == {"dawid-skene"}
+    two = {n: {"ann": "cat", "bob": "dog" if n % 2 else "cat"} for n in range(30)}
+    assert suggestions(disagreements(two), two, ["cat", "dog"]) == {}
+
+
+def test_who_is_often_right_outvotes_two_who_seldom_are(rng):
+    planted = {"careful": matrix_of(0.98), "hasty": matrix_of(0.6), "too": matrix_of(0.6)}
+    table, truth = rated(planted, 1500, rng, prevalence=[0.4, 0.3, 0.3])
+    outvoted = {n: said for n, said in table.items() if said["hasty"] == said["too"] != said["careful"]}
+    told = suggestions(disagreements(table), table, range(3))
+    named = [n for n in outvoted if n in told]
+    assert len(named) > 100
+    assert np.mean([outvoted[n]["hasty"] == truth[n] for n in named]) < 0.2
+    assert np.mean([told[n].label == truth[n] for n in named]) > 0.75
+    assert all(one.share > 0.5 for one in told.values())
+
+
+@given(tables)
+def test_what_the_votes_suggest_was_said_by_more_than_anything_else(table):
+    contested = disagreements(table)
+    told = suggestions(contested, table, sorted({label for said in table.values() for label in said.values()}, key=str))
+    by_item = {one.item: one for one in contested}
+    assert told.keys() <= by_item.keys()
+    for item, one in told.items():
+        camps = by_item[item].camps
+        assert all(len(camps[one.label]) > len(camp) for label, camp in camps.items() if label != one.label)
+        assert one.share == len(camps[one.label]) / len(by_item[item].said)
+
+
+def test_labels_that_are_no_classes_go_by_the_votes():
+    table = {n: {"ann": ("cat",), "bob": ("cat",), "eve": ("cat", "dog")} for n in range(30)}
+    told = suggestions(disagreements(table), table, ["cat", "dog"])
+    assert {(one.label, one.method) for one in told.values()} == {(("cat",), "majority")}

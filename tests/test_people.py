@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from baal_widgets import LabellingSession
 from baal_widgets.consensus import dawid_skene, majority_vote
+from baal_widgets.journal import fold
 from baal_widgets.metrics import cohen_kappa, krippendorff_alpha
 
 CLASSES = ["cat", "dog", "bird"]
@@ -111,3 +114,103 @@ def test_a_closed_session_says_so(tmp_path):
     session.close()
     with pytest.raises(RuntimeError, match="closed"):
         session.ratings()
+
+
+def settled(session):
+    return {one.item: one.settled for one in session.disagreements()}
+
+
+def test_a_second_look_settles_what_people_disagree_on_until_somebody_contradicts_it(people):
+    ann, bob, eve = people.values()
+    ann.label(0, "cat")
+    bob.label(0, "dog")
+    assert settled(ann) == {0: None}
+    eve.review(0, "dog")
+    assert settled(ann) == {0: "dog"}
+    assert ann.disagreements(open_only=True) == []
+    bob.label(0, "dog")  # of the same mind
+    assert settled(ann) == {0: "dog"}
+    ann.skip(0)  # who says nothing contradicts nothing
+    ann.label(0, "bird")
+    assert settled(bob) == {0: None}
+    assert [one.said for one in bob.disagreements(open_only=True)] == [{"ann": "bird", "bob": "dog", "eve": "dog"}]
+    bob.review(0, "bird")
+    assert settled(bob) == {0: "bird"}
+    bob.undo()
+    assert settled(bob) == {0: None}
+    bob.redo()
+    eve.label(0, "bird")
+    assert settled(bob) == {}
+
+
+def test_a_settlement_that_is_kept_taken_back_or_changed_counts_as_it_is_now(people):
+    ann, bob, eve = people.values()
+    ann.label(0, "cat")
+    bob.label(0, "dog")
+    bob.review(0)  # keeps it, in sight of the other
+    assert settled(ann) == {0: "dog"}
+    assert ann.ratings() == ann.ratings(reviews=False) == {0: {"ann": "cat", "bob": "dog"}}
+    eve.review(0, "cat")
+    assert settled(ann) == {0: "cat"}
+    eve.review(0, "bird")
+    assert settled(ann) == {0: "bird"}
+    assert ann.ratings(reviews=False) == {0: {"ann": "cat", "bob": "dog"}}
+    bob.rename_class("bird", "crow")
+    assert settled(ann) == {0: "crow"}
+    eve.undo()
+    eve.undo()
+    assert settled(ann) == {0: "dog"}
+
+
+def test_what_somebody_set_aside_can_be_settled_by_a_label_alone(people):
+    ann, bob, eve = people.values()
+    ann.label(0, "cat")
+    bob.label(0, "dog")
+    eve.skip(0)
+    with pytest.raises(ValueError, match="no label to look at again"):
+        eve.review(0)
+    eve.review(0, "cat")
+    assert (settled(ann), ann.labels) == ({0: "cat"}, {0: "cat"})
+    eve.undo()
+    assert (settled(ann), ann.skipped) == ({0: None}, {0})
+
+
+moves = st.tuples(
+    st.sampled_from(["ann", "bob"]),
+    st.sampled_from(["label", "label", "skip", "review", "several", "undo", "redo", "rename"]),
+    st.integers(0, 3),
+    st.integers(0, 2),
+)
+
+
+@given(st.lists(moves, max_size=30))
+@settings(max_examples=40, deadline=None)
+def test_what_people_say_is_what_each_of_their_facts_alone_amount_to(steps):
+    with open_session(None, "ann") as session:
+        for count, (who, kind, item, value) in enumerate(steps):
+            session.annotator = who
+            match kind:
+                case "skip":
+                    session.skip(item)
+                case "review" if item in session.labels:
+                    session.review(item, value)
+                case "several":
+                    for one in {item, value}:
+                        session.label(one, value, group=str(count))
+                case "undo" | "redo":
+                    getattr(session, kind)()
+                case "rename":
+                    session.rename_class(session.classes[value], f"name {count}")
+                case _:
+                    session.label(item, value)
+        facts = session._journal.events()
+        told = {}
+        for person in ("ann", "bob"):
+            own = fold(fact for fact in facts if fact.kind.startswith(("opened", "class")) or fact.annotator == person)
+            for item, value in own.labels.items():
+                told.setdefault(item, {})[person] = value
+        assert session.ratings() == told
+        assert {one.item for one in session.disagreements()} == {
+            i for i, said in told.items() if len(set(said.values())) > 1
+        }
+        assert set(session.annotators) == {change.after.annotator for change in session._state.done}

@@ -1,10 +1,11 @@
-"""A session as a deck of cards: its queries, its blind repeats and the labels to look at again."""
+"""A session as a deck of cards: its queries, its blind repeats, the labels to look at again and those to settle."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ import numpy as np
 from PIL import Image
 
 from baal_widgets.advice import stopping_advice
+from baal_widgets.consensus import Disagreement, Suggestion
 from baal_widgets.insight import Dispute
 from baal_widgets.session import LabellingSession
-from baal_widgets.vocabulary import SKIPPED, UNSURE
+from baal_widgets.vocabulary import SKIPPED, UNSURE, Vocabulary
 from baal_widgets.widgets.cards import PAST, marks, present_keys, shown_classes
 from baal_widgets.widgets.keymap import keymap
 from baal_widgets.widgets.messages import Op
+from baal_widgets.widgets.together import Agreement, Together, told_contest
 
 MOST_EVERY = 100_000
 
-FIRST, REPEAT, REVIEW = 0, 1, 2
-"""Why a card is there: to be labelled, to be labelled once more blindly, to be looked at again."""
+FIRST, REPEAT, REVIEW, CONTEST = range(4)
+"""Why a card is there: to be labelled, to be labelled once more blindly, to be looked at again, to be settled because
+people disagree."""
+UNDONE = -1
 
 
 class SessionDeck:
@@ -54,6 +59,9 @@ class SessionDeck:
         self._turned = ""
         self._other: dict[int, Any] = {}
         self._claims: dict[int, Dispute] = {}
+        self._together = Together(session)
+        self._contests: dict[int, tuple[Disagreement, Suggestion | None]] = {}
+        self._settled: dict[int, int] = {}  # items settled here, by which fact; what is undone is contested again
         self._page = self._first_page()
         self._advice: tuple[int, str] = (-1, "")
 
@@ -66,7 +74,8 @@ class SessionDeck:
             classes = shown_classes(words)
             page, queue = self._page, self._queue()
             answers = self._answers(page)
-            reviews = self._reviews()
+            reviews, agreement = self._reviews(), self._together.known()
+            contested = self._contested(agreement)
             return {
                 "classes": classes,
                 "keys": keymap(classes, present_keys(self.keys, session.present_name)),
@@ -76,15 +85,17 @@ class SessionDeck:
                 "turned": self._turned,
                 "queue": queue,
                 "reviews": reviews,
+                "contested": contested,
                 "size": session.query_size,
                 "generation": told["round"],
                 "answers": {str(card): value for card, value in answers.items()},
                 "marks": marks(page, session.flagged, session.notes),
                 "guesses": self._guesses(page if not self.blind else [card for card in page if card in answers]),
                 "claims": self._told_claims({*page, *reviews[: session.query_size]}),
+                "contests": self._told_contests({*page, *contested[: session.query_size]}, agreement, words),
                 "recent": [[i, words.numbered(words.indices(answer))] for i, answer in session.recent(PAST)],
                 "counts": [told["per_class"][name] if name else 0 for name in classes],
-                "summary": summary(told, session.consistency if session.repeats else None),
+                "summary": summary(told, session.consistency if session.repeats else None, str(agreement)),
                 "advice": self._stopping(told["budget"]),
                 "canUndo": session.can_undo,
                 "canRedo": session.can_redo,
@@ -94,7 +105,7 @@ class SessionDeck:
 
     @property
     def n_cards(self) -> int:
-        return 3 * self._n
+        return 4 * self._n
 
     def picture(self, card: int, side: int) -> Image.Image:
         return self.session.picture(self._open(card)[1], side=side)
@@ -148,6 +159,8 @@ class SessionDeck:
             case "keep":
                 session.review(item, None, op_id=op.id)
                 self._note_other(op.card)
+            case "skip" | "unsure" if kind == CONTEST:
+                self._note_other(op.card, SKIPPED)  # it stays as it is
             case "skip" | "unsure":
                 if kind != REPEAT:
                     session.skip(item, why=op.kind, op_id=op.id, group=op.group, about=op.about)
@@ -169,6 +182,9 @@ class SessionDeck:
                 card = REVIEW * self._n + dispute.item
                 if card in self._page:
                     self._claims[card] = self._numbered(dispute)
+            agreement, held = self._together.known(), self._contests
+            found = {card: agreement.of(card - CONTEST * self._n) or held.get(card) for card in self._page}
+            self._contests = {card: one for card, one in found.items() if one is not None}
         self._go_on()
 
     def command(self, name: str, message: Mapping[str, Any]) -> str:
@@ -246,6 +262,20 @@ class SessionDeck:
     def _reviews(self) -> list[int]:
         return [REVIEW * self._n + dispute.item for dispute in self.session.disputes]
 
+    def _contested(self, agreement: Agreement) -> list[int]:
+        """What people disagree on and nobody has settled: here that is known at once."""
+        opened = [one.item for one in agreement.contested.values() if one.settled is None]
+        return [CONTEST * self._n + item for item in opened if self._settled.get(item, UNDONE) <= agreement.seq]
+
+    def _told_contests(self, cards: set[int], agreement: Agreement, words: Vocabulary) -> dict[str, dict[str, Any]]:
+        told = {}
+        for card in cards:
+            one = self._contests.get(card) or agreement.of(card - CONTEST * self._n)
+            if one is not None:
+                with suppress(KeyError):  # a class was renamed a moment ago: it is told again in the next one
+                    told[str(card)] = told_contest(*one, words)
+        return told
+
     def _answers(self, cards: Sequence[int]) -> dict[int, Any]:
         words = self.session.vocabulary
         given = self.session.answers([card for card in cards if card < self._n])
@@ -283,10 +313,12 @@ class SessionDeck:
         session, given = self.session, self.session.vocabulary.named(op.value)
         if kind == REPEAT:
             session.repeat(item, given, op_id=op.id, about=op.about)
-        elif kind == REVIEW:
+        elif kind in (REVIEW, CONTEST):
             session.review(item, given, op_id=op.id)
         else:
             session.label(item, given, op_id=op.id, group=op.group, about=op.about)
+        if kind == CONTEST:
+            self._settled[item] = session.seq
         if kind != FIRST:
             self._note_other(kind * self._n + item, list(op.value) if isinstance(op.value, tuple) else op.value)
 
@@ -302,13 +334,17 @@ class SessionDeck:
         if changed is None:
             return None
         with self._lock:
-            review = REVIEW * self._n + changed
-            if review in self._page:  # what was looked at again is open again
-                self._other.pop(review, None)
-                return review
-            if changed not in self._page:  # what is taken back must be seen, also from long ago
-                self._page = (changed, *self._page)
-        return changed
+            again = (REVIEW * self._n + changed, CONTEST * self._n + changed)
+            looked = next((c for c in again if c in self._page), again[1] if changed in self._settled else changed)
+            if looked not in self._page:  # what is taken back must be seen, also from long ago
+                self._page = (looked, *self._page)
+            if op.kind == "redo" and looked != changed:
+                self._note_other(looked)
+            else:
+                self._other.pop(looked, None)  # what was looked at again is open again
+            if changed in self._settled:
+                self._settled[changed] = self.session.seq if op.kind == "redo" else UNDONE
+        return looked
 
     def _go_on(self) -> None:
         """Ask anew once everything asked is answered, and learn once enough is new."""
@@ -368,7 +404,7 @@ class SessionDeck:
         return self._advice[1]
 
 
-def summary(told: Mapping[str, Any], consistency: Mapping[str, Any] | None = None) -> str:
+def summary(told: Mapping[str, Any], consistency: Mapping[str, Any] | None = None, agreement: str = "") -> str:
     """Where the labelling stands, in a line."""
     parts = [f"{told['n_labelled']:,} labelled"]
     if told["budget"]:
@@ -383,7 +419,7 @@ def summary(told: Mapping[str, Any], consistency: Mapping[str, Any] | None = Non
         parts.append(f"about {_duration(60 * told['minutes_left'])} to go")
     if consistency and consistency["n"]:
         parts.append(f"{consistency['same']} of {consistency['n']} blind repeats answered alike")
-    return " · ".join(parts)
+    return " · ".join([*parts, agreement] if agreement else parts)
 
 
 def check_every(value: object) -> int:

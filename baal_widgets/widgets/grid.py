@@ -28,6 +28,9 @@ MODULES = (
     "sheet.js",
     "history.js",
     "status.js",
+    "again.js",
+    "lane.js",
+    "looks.js",
     "controls.js",
     "grid.js",
 )

@@ -16,6 +16,7 @@ COMMANDS = {
     "confirm": "y",
     "why": "w",
     "again": "l",
+    "settle": ",",
     "learn": "r",
     "export": "",
     "find": "/",

@@ -1,4 +1,7 @@
-"""Ten thousand messages that no page of ours would send: each is answered, none changes anything."""
+"""Ten thousand messages that no page of ours would send: each is answered, none changes anything.
+
+Of the 40 images, card 80 is the first to be looked at again and card 120 the first to be settled.
+"""
 
 import random
 
@@ -9,6 +12,8 @@ from tests.widgets.test_labeller import Page, make_session
 SOUND = [
     ("ops", {"id": "a", "op": "label", "card": 1, "value": 0}, ("id", "op", "card", "value", "group", "text", "on")),
     ("ops", {"id": "a", "op": "skip", "card": 2}, ("id", "op", "card", "group", "text", "on")),
+    ("ops", {"id": "a", "op": "keep", "card": 80}, ("id", "op", "card", "group", "text", "on")),
+    ("ops", {"id": "a", "op": "label", "card": 120, "value": 1}, ("id", "op", "card", "value", "group", "text", "on")),
     ("ops", {"id": "a", "op": "flag", "card": 3, "on": True}, ("id", "op", "card", "on")),
     ("ops", {"id": "a", "op": "note", "card": 3, "text": "blurred"}, ("id", "op", "card", "text")),
     ("ops", {"id": "a", "op": "class", "text": "cow"}, ("id", "op", "text")),

@@ -11,7 +11,7 @@ const EVERY = [0, 10, 24, 50, 100, 250];
  * @typedef {object} Standing  how things stand beside what the kernel tells
  * @property {number} open  images of the page without an answer
  * @property {number} rest  images that follow
- * @property {boolean} reviewing
+ * @property {import("./again.js").Queue} queue  the second look that is open
  * @property {boolean} waiting  whether answers are on their way
  * @property {import("./outbox.js").Value | undefined} value  the answer of the card under the hands
  * @property {"grid" | "card"} shows
@@ -40,6 +40,7 @@ export function makeControls({ press, tell, hold }) {
   const undo = control("Undo", "undo"), redo = control("Redo", "redo"), next = control("Next images", "next");
   const learn = control("Retrain", "learn"), cancel = control("Cancel", "cancel"), find = control("Find", "find");
   const view = control("Single image", "view"), aid = control("Contrast", "aid"), again = control("Look again", "again");
+  const settle = control("Disagreements", "settle");
   const why = control("Why?", "why"), guess = control("Guess", "guess"), confirm = control("Take guess", "confirm");
   const smaller = control("−", "smaller", "baal-small"), larger = control("+", "larger", "baal-small");
   const out = control("Export", "export");
@@ -57,7 +58,7 @@ export function makeControls({ press, tell, hold }) {
   const blindLabel = element("label", "baal-check");
   blindLabel.append(blind, "hide guesses until I answer");
   blind.addEventListener("change", () => { tell({ kind: "do", do: "blind", on: blind.checked }); hold(); });
-  tools.append(view, smaller, larger, aid, badge, why, guess, confirm, again, blindLabel, control("Keys", "keys"), out);
+  tools.append(view, smaller, larger, aid, badge, why, guess, confirm, again, settle, blindLabel, control("Keys", "keys"), out);
   training.append(learn, every, meter, loss, cancel);
   foot.append(control("Skip", "skip"), control("Don't know", "unsure"), control("Flag", "flag"), control("Note", "note"),
     undo, redo, next, training);
@@ -108,10 +109,13 @@ export function makeControls({ press, tell, hold }) {
     write(advice, told.advice);
     undo.disabled = !told.canUndo && !now.waiting;
     redo.disabled = !told.canRedo;
-    next.disabled = !now.rest && !now.reviewing;
+    next.disabled = !now.rest && !now.queue;
     next.classList.toggle("baal-call", now.open === 0 && now.rest > 0);
-    again.hidden = !told.reviews.length && !now.reviewing;
-    write(/** @type {Element} */ (again.firstChild), now.reviewing ? "Back to new images" : `Look again (${told.reviews.length})`);
+    again.hidden = !told.reviews.length && now.queue !== "reviews";
+    settle.hidden = !told.contested.length && now.queue !== "contested";
+    write(/** @type {Element} */ (again.firstChild), now.queue === "reviews" ? "Back to new images" : `Look again (${told.reviews.length})`);
+    write(/** @type {Element} */ (settle.firstChild), now.queue === "contested" ? "Back to new images" : `Disagreements (${told.contested.length})`);
+    write(/** @type {Element} */ (confirm.firstChild), now.queue === "contested" ? "Take suggestion" : "Take guess");
     write(/** @type {Element} */ (view.firstChild), now.shows === "grid" ? "Single image" : "Grid");
     badge.hidden = !now.aid;
     write(badge, now.aid && `${AIDS[now.aid]}, display only`);

@@ -1,25 +1,26 @@
 // @ts-check
 // The labelling widget: shows what the kernel tells, reports what hands do. It only asks; the kernel only answers.
 // From a key to the next image nothing leaves the page: what follows is here, ranked and decoded.
+import { Again, claimText, contestText } from "./again.js";
 import { makeControls } from "./controls.js";
-import { afterPaint, element, hue, percent, write } from "./dom.js";
+import { afterPaint, element, write } from "./dom.js";
 import { makeField } from "./finder.js";
 import { makeHistory } from "./history.js";
 import { actionOf, isDouble, moved, nextOpen } from "./keys.js";
-import { Outbox, newId, overlay } from "./outbox.js";
+import { Lane } from "./lane.js";
+import { PAST, answeredOf, best, latestOf, lookOf, waitingOf } from "./looks.js";
+import { Outbox, newId } from "./outbox.js";
 import { Pictures } from "./pictures.js";
 import { AIDS, Prefs } from "./prefs.js";
 import { fillSheet } from "./sheet.js";
 import { Stage } from "./stage.js";
-import { standing } from "./status.js";
+import { answerText, standing } from "./status.js";
 import { showWhy } from "./why.js";
 
 const TICK = 1000, BUSY_TICK = 300, RETRY = 8000, RESEND = 30000, GATHER = 100;
 const PAUSE = 130, LATEST = 500;  // ms between keys that are a pause, and the longest that the surroundings lag behind
 const AHEAD = 200;      // pictures kept ready beyond the page
-const HEAD = 48;        // pictures of a new ranking that must be here before hands follow it
 const READY = 4;        // single images kept ready in full
-const PAST = 12;        // answers in the history strip
 
 /** @typedef {import("./outbox.js").Value} Value */
 /**
@@ -40,12 +41,14 @@ const PAST = 12;        // answers in the history strip
  * @property {string} turned  the id of the last turn that `page` knows of
  * @property {number[]} queue  what follows, most wanted first
  * @property {number[]} reviews  cards to look at again
+ * @property {number[]} contested  cards of which people do not say the same
  * @property {number} size  cards on a page
  * @property {number} generation  lessons so far
  * @property {Record<string, Value>} answers
  * @property {Record<string, {flag?: boolean, note?: string}>} marks
  * @property {Record<string, [number, number]>} guesses  class and probability, where they may be told
  * @property {Record<string, {said: Value, guess: number, share: number}>} claims  what the model disputes
+ * @property {Record<string, import("./again.js").Contest>} contests  what people say of them
  * @property {[number, Value][]} recent  the last answers, newest first
  * @property {number[]} counts
  * @property {string} summary
@@ -57,26 +60,14 @@ const PAST = 12;        // answers in the history strip
  * @property {Training | null} training
  */
 
-/** @param {Value | undefined} value @param {string[]} classes */
-export function answerText(value, classes) {
-  if (value === undefined) return "";
-  if (Array.isArray(value)) return value.length ? value.map((one) => classes[one]).join(", ") : "none of these";
-  return value === -1 ? "skipped" : value === -2 ? "unsure" : classes[value] ?? "";
-}
-
 /** @param {{model: any, el: HTMLElement}} context */
 function render({ model, el }) {
   /** @type {View | null} */
   let view = null;
   /** @type {number[]} */
   let page = [];
-  /** @type {number[]} what follows the page: the newest ranking whose first images are here */
-  let lane = [];
-  let laneOf = -1;                // the lesson that ranked it
-  /** @type {Set<number>} cards answered since the lane was laid */
-  const handled = new Set();
+  const lane = new Lane();
   let turn = { id: "", at: 0 };   // the turn that the kernel has not heard of yet
-  let reviewing = false;
   let furthest = 0;               // how far the single images were looked at
   let asked = 0;                  // when the unanswered tick was sent
   let gone = false;               // whether the last send failed
@@ -112,7 +103,7 @@ function render({ model, el }) {
     hold: () => stage.hold(),
   });
   const history = makeHistory((card) => {
-    if (!page.includes(card)) { reviewing = false; setPage([card, ...page], true); }
+    if (!page.includes(card)) { again.queue = ""; setPage([card, ...page], true); }
     goTo(page.indexOf(card), true);
   });
 
@@ -133,7 +124,13 @@ function render({ model, el }) {
     },
     open(place) { goTo(place, true); turnTo("card"); },
   });
-  desk.append(stage.root, whyPanel);
+  const again = new Again((value) => {
+    via = "click";
+    settle(value);
+    via = "key";
+    stage.hold();
+  });
+  desk.append(stage.root, again.panel, whyPanel);
 
   root.append(controls.bar, field.root, controls.tools, error, desk, status, controls.foot, history.root, controls.summary, controls.advice, sheet);
   el.append(root);
@@ -171,9 +168,12 @@ function render({ model, el }) {
     const card = page[stage.at];
     switch (action.do) {
       case "label": case "skip": case "unsure":
-        if (card !== undefined) answer(action.do, action.value);
+        if (card === undefined) break;
+        if (action.do !== "label" && view.contests[card]) passOver();
+        else answer(action.do, action.value);
         break;
       case "undo": case "redo":
+        if (action.do === "undo" && again.passes.length) { openAgain(again.takeBack()); break; }
         // what is on its way may be undone too, or be an undo itself
         if (outbox.pending.length || (action.do === "undo" ? view.canUndo : view.canRedo)) {
           outbox.add(action.do);
@@ -182,7 +182,8 @@ function render({ model, el }) {
         }
         break;
       case "next":
-        if (reviewing && card !== undefined && !answered().has(card)) keep(card);
+        if (card !== undefined && view.contests[card] && !answered().has(card)) settle(view.contests[card].suggested);
+        else if (again.queue && card !== undefined && !answered().has(card)) keep(card);
         else if (view.multi && card !== undefined && !answered().has(card)) answer("label", undefined, []);
         else if (view.multi && openPlaces().length) moveOn();
         else turnWhenSure();
@@ -204,7 +205,8 @@ function render({ model, el }) {
       case "flag": if (card !== undefined) setFlag(card); break;
       case "note": if (card !== undefined) writeNote(card); break;
       case "find": openFinder(); break;
-      case "again": lookAgain(); break;
+      case "again": lookAgain("reviews", "The model disputes none of your labels"); break;
+      case "settle": lookAgain("contested", "There is nothing that people disagree on"); break;
       case "pick": if (stage.view === "grid" && card !== undefined) { pick(stage.at); say(`${picked.size} selected`); } break;
       case "all":
         for (const one of page) picked.add(one);
@@ -256,15 +258,16 @@ function render({ model, el }) {
       const about = { via: group ? "bulk" : via, view: stage.view, ms: Math.round(now - arrivedAt), guess: revealed.has(card) || !view.blind ? "shown" : "hidden" };
       outbox.add(op, { card, value: view.multi && op === "label" ? values ?? toggled(seen.get(card), value) : value, group, about });
     }
-    for (const card of cards) handled.add(card);
+    for (const card of cards) lane.handled.add(card);
     picked.clear();
+    again.passes = [];
     gesture++;
     if (group) stage.paintPicked(picked);
     paintPlaces(cards.map((card) => page.indexOf(card)));
     mark();
     if (!view.multi || op !== "label" || values) moveOn();
     paintSoon();
-    say(`${cards.length > 1 ? `${cards.length} images: ` : ""}${op === "skip" ? "Skipped" : op === "unsure" ? "Set aside as unsure" : answerText(answered().get(cards[0]), view.classes)}`);
+    say(`${cards.length > 1 ? `${cards.length} images: ` : ""}${op === "skip" ? "Skipped" : op === "unsure" ? "Set aside as unsure" : again.queue === "contested" ? "Settled: " : ""}${op === "label" ? answerText(answered().get(cards[0]), view.classes) : ""}`);
   }
 
   /** @param {Value | undefined} before @param {number | undefined} value */
@@ -289,9 +292,39 @@ function render({ model, el }) {
     say("Kept");
   }
 
+  /** Settle what people disagree on. @param {Value | null} value */
+  function settle(value) {
+    if (value === null) say("Nothing is suggested: a class settles it");
+    else if (Array.isArray(value)) answer("label", undefined, value);
+    else answer("label", value);
+  }
+
+  /** Leave what people disagree on for later. It stays as it is, so the kernel is not told. */
+  function passOver() {
+    const cards = picked.size ? page.filter((card) => picked.has(card)) : [page[stage.at]];
+    again.pass(cards);
+    picked.clear();
+    stage.paintPicked(picked);
+    gesture++;
+    paintPlaces(cards.map((card) => page.indexOf(card)));
+    mark();
+    moveOn();
+    say("Left for later");
+  }
+
+  /** @param {number | undefined} card */
+  function openAgain(card) {
+    gesture++;
+    const place = page.indexOf(card ?? -1);
+    if (place >= 0) { paintPlaces([place]); goTo(place); }
+    mark();
+    say("Open again");
+  }
+
   /** @param {number | undefined} card */
   function takeGuess(card) {
     if (card === undefined || !view) return;
+    if (view.contests[card]) { settle(view.contests[card].suggested); return; }
     const told = view.claims[card] ? view.claims[card].guess : view.guesses[card]?.[0] ?? best(whys.get(card));
     if (told === undefined) { reveal(card); return; } // first it must be seen
     revealed.add(card);
@@ -299,9 +332,6 @@ function render({ model, el }) {
     answer("label", told, view.multi ? [told] : undefined);
     via = "key";
   }
-
-  /** @param {import("./why.js").Why | null | undefined} known */
-  function best(known) { return known ? known.probabilities.indexOf(Math.max(...known.probabilities)) : undefined; }
 
   /** Show the guess of a card that has no answer yet: the journal will say so. @param {number} card */
   function reveal(card) {
@@ -358,18 +388,19 @@ function render({ model, el }) {
       });
   }
 
-  function lookAgain() {
+  /** @param {import("./again.js").Queue} queue @param {string} nothing  what to say where there is none */
+  function lookAgain(queue, nothing) {
     if (!view) return;
-    reviewing = !reviewing && view.reviews.length > 0;
-    if (!reviewing && !view.reviews.length) say("The model disputes none of your labels");
-    if (reviewing) setPage(view.reviews.slice(0, view.size), true);
-    else turnPage();
+    const was = again.queue, cards = again.toggle(queue, view);
+    if (cards.length) setPage(cards, true);
+    else if (was) turnPage();
+    else say(nothing);
   }
 
   /** Images without an answer are left for later only when that is meant. */
   function turnWhenSure() {
     const open = openPlaces().length;
-    if (open && !reviewing && sureAt !== gesture) {
+    if (open && !again.queue && sureAt !== gesture) {
       sureAt = ++gesture;
       say(`${open} images have no answer: once more to leave them for later`);
     } else turnPage();
@@ -380,10 +411,10 @@ function render({ model, el }) {
   function turnPage() {
     if (!view) return;
     const seen = answered();
-    if (reviewing) {
-      const left = view.reviews.filter((card) => !seen.has(card) && !page.includes(card));
-      if (left.length) { setPage(left.slice(0, view.size), true); return; }
-      reviewing = false;
+    if (again.queue) {
+      const left = again.left(view, seen, page);
+      if (left.length) { setPage(left, true); return; }
+      again.queue = "";
     }
     const rest = following(seen);
     if (rest.length) setPage(rest.slice(0, view.size), true);
@@ -392,7 +423,7 @@ function render({ model, el }) {
   }
 
   /** @param {Map<number, Value>} seen */
-  function following(seen) { return lane.filter((card) => !seen.has(card) && !handled.has(card) && !page.includes(card)); }
+  function following(seen) { return lane.following(seen, page); }
 
   /** @param {number[]} cards @param {boolean} own  whether hands turned it, and the kernel does not know yet
    * @param {number=} at  the place to be at */
@@ -404,7 +435,9 @@ function render({ model, el }) {
       turn = { id: newId(), at: Date.now() };
       send({ kind: "turn", id: turn.id, cards: page });
     }
+    else if (view) again.follow(page, view);
     picked.clear();
+    again.passes = [];
     anchor = 0;
     stage.show(page);
     const kept = own ? -1 : page.indexOf(card);
@@ -503,15 +536,11 @@ function render({ model, el }) {
     if (page[stage.at] !== arrived) { arrived = page[stage.at]; arrivedAt = performance.now(); }
     furthest = Math.max(furthest, stage.at);
     if (stage.view === "card") paintCard();
+    if (again.queue) paintSaid();
     if (prefs.why) paintWhy();
   }
 
-  /** The cards that have an answer, with it. In a second look, those that were looked at. */
-  function answered() {
-    const seen = overlay(view?.answers ?? {}, outbox.pending);
-    for (const op of outbox.pending) if (op.op === "keep" && op.card !== undefined) seen.set(op.card, view?.claims[op.card]?.said ?? -1);
-    return seen;
-  }
+  function answered() { return answeredOf(view, outbox.pending, again.passed); }
 
   function isAnswered() {
     const seen = answered();
@@ -522,39 +551,24 @@ function render({ model, el }) {
 
   // What is shown
 
-  /** @param {number} card @param {Map<number, Value>} seen @param {Set<number | undefined>} waits @returns {import("./stage.js").Look} */
-  function lookOf(card, seen, waits) {
-    const known = /** @type {View} */ (view), value = seen.get(card), picture = pictures.of(card);
-    const told = known.guesses[card], asked = revealed.has(card) ? whys.get(card) : undefined;
-    const guessed = told ? told[0] : best(asked), share = told ? told[1] : Math.max(...(asked?.probabilities ?? [0]));
-    const single = Array.isArray(value) ? value[0] ?? -1 : value ?? -1;
-    return {
-      state: value === undefined ? "open" : waits.has(card) ? "pending" : "saved",
-      answer: answerText(value, known.classes),
-      hue: single >= 0 ? hue(single) : -1,
-      guess: guessed === undefined ? "" : `${known.classes[guessed]} ${percent(share)}`,
-      differs: guessed !== undefined && value !== undefined && (Array.isArray(value) ? !value.includes(guessed) : value >= 0 && value !== guessed),
-      flagged: Boolean(known.marks[card]?.flag),
-      noted: Boolean(known.marks[card]?.note),
-      reason: picture?.reason ?? "",
-    };
+  /** @param {number} card @param {Map<number, Value>} seen @param {Set<number | undefined>} waits */
+  function look(card, seen, waits) {
+    const asked = revealed.has(card) ? whys.get(card) : undefined, reason = pictures.of(card)?.reason ?? "";
+    return lookOf(/** @type {View} */ (view), card, seen.get(card), { waits: waits.has(card), reason, asked });
   }
-
-  function waiting() { return new Set(outbox.pending.filter((op) => op.op !== "flag" && op.op !== "note").map((op) => op.card)); }
 
   /** @param {number[]} places */
   function paintPlaces(places) {
     if (stage.view === "card") { paintCard(); return; } // the tiles are painted when they are turned to
-    const seen = answered(), waits = waiting();
-    for (const place of places) stage.paint(place, lookOf(page[place], seen, waits), pictures.of(page[place])?.image ?? null);
+    const seen = answered(), waits = waitingOf(outbox.pending);
+    for (const place of places) stage.paint(place, look(page[place], seen, waits), pictures.of(page[place])?.image ?? null);
   }
 
   function paintCard() {
     const card = page[stage.at];
     if (!view || card === undefined) return;
-    const claim = view.claims[card];
-    const text = claim ? `You said ${answerText(claim.said, view.classes)}; ${percent(claim.share)} of its nearest labelled images are ${view.classes[claim.guess]}.` : "";
-    stage.paintCard(stage.at, lookOf(card, answered(), waiting()), pictures.of(card, true)?.image ?? null, text);
+    const text = view.claims[card] ? claimText(view.claims[card], view.classes) : "";
+    stage.paintCard(stage.at, look(card, answered(), waitingOf(outbox.pending)), pictures.of(card, true)?.image ?? null, text);
     afterPaint(() => {
       pictures.askLarge([...page.slice(stage.at, stage.at + READY), ...following(answered()).slice(0, READY)].slice(0, READY));
     });
@@ -563,13 +577,18 @@ function render({ model, el }) {
   function paintAll() {
     if (!view) return;
     paintPlaces(page.map((_, place) => place));
+    paintSaid();
     if (prefs.why) paintWhy();
+  }
+
+  function paintSaid() {
+    if (view) again.paint(view, page[stage.at], again.queue ? answered().get(page[stage.at]) : undefined);
   }
 
   function paintControls() {
     if (!view) return;
     const seen = answered();
-    controls.paint(view, { open: openPlaces().length, rest: following(seen).length, reviewing, waiting: outbox.pending.length > 0,
+    controls.paint(view, { open: openPlaces().length, rest: following(seen).length, queue: again.queue, waiting: outbox.pending.length + again.passes.length > 0,
       value: seen.get(page[stage.at]), shows: stage.view, aid: prefs.aid, why: prefs.why });
   }
 
@@ -578,22 +597,13 @@ function render({ model, el }) {
     const { classes } = view;
     paintAll();
     paintControls();
-    history.paint(latest().map(([card, value]) => ({ card, text: answerText(value, classes), url: pictures.of(card)?.url ?? "" })));
+    history.paint(latestOf(view, outbox.pending).map(([card, value]) => ({ card, text: answerText(value, classes), url: pictures.of(card)?.url ?? "" })));
     if (view.training?.error) complain(view.training.error);
     root.dataset.ready = String(page.every((card) => pictures.of(card)));
     root.dataset.generation = String(view.generation);
     root.dataset.ahead = String(view.queue.filter((card) => pictures.of(card)).length);
     mark();
     tellState();
-  }
-
-  /** The last answers, newest first: those on their way, then those that are kept. */
-  function latest() {
-    const ways = outbox.pending.flatMap((op) => [...overlay({}, [op])]).reverse();
-    /** @type {Map<number, Value>} */
-    const last = new Map();
-    for (const [card, value] of [...ways, ...(view?.recent ?? [])]) if (!last.has(card)) last.set(card, value);
-    return [...last].slice(0, PAST);
   }
 
   function paintWhy() {
@@ -608,9 +618,9 @@ function render({ model, el }) {
     if (!answered().has(card)) revealed.add(card);
     const known = whys.get(card) ?? null;
     pictures.ask((known?.neighbours ?? []).map((near) => near.card));
-    const look = JSON.stringify([card, known?.generation, (known?.neighbours ?? []).map((near) => Boolean(pictures.of(near.card)?.url))]);
-    if (whyPanel.dataset.look === look) return;
-    whyPanel.dataset.look = look;
+    const shown = JSON.stringify([card, known?.generation, (known?.neighbours ?? []).map((near) => Boolean(pictures.of(near.card)?.url))]);
+    if (whyPanel.dataset.look === shown) return;
+    whyPanel.dataset.look = shown;
     showWhy(whyPanel, known, view.classes, (one) => pictures.of(one)?.url);
   }
   let whyTimer = 0;
@@ -637,9 +647,12 @@ function render({ model, el }) {
 
   function tellState() {
     if (!view && !gone) return;
-    const waits = outbox.pending.length;
-    const { text, warns } = standing({ spoken, gone, waits, since: outbox.waiting(), empty: !page.length, reviewing,
-      open: Number(root.dataset.open ?? 0), rest: view ? following(answered()).length : 0, canLearn: canLearn() });
+    const waits = outbox.pending.length, seen = answered(), card = page[stage.at];
+    const contest = view && !seen.has(card) ? view.contests[card] : undefined;
+    const { text, warns } = standing({ spoken, gone, waits, since: outbox.waiting(), empty: !page.length, queue: again.queue,
+      open: Number(root.dataset.open ?? 0), rest: view ? following(seen).length : 0, canLearn: canLearn(),
+      left: view ? again.left(view, seen, page).length : 0,
+      said: view && contest ? contestText(contest, view.classes) : "" });
     write(status, text);
     status.classList.toggle("baal-waiting", warns);
   }
@@ -664,7 +677,7 @@ function render({ model, el }) {
 
   function askForPictures() {
     if (!view) return;
-    const ahead = [...view.queue.slice(0, AHEAD), ...view.reviews.slice(0, view.size)], past = view.recent.slice(0, PAST).map(([card]) => card);
+    const ahead = [...view.queue.slice(0, AHEAD), ...view.reviews.slice(0, view.size), ...view.contested.slice(0, view.size)], past = view.recent.slice(0, PAST).map(([card]) => card);
     const wanted = [...page, ...ahead, ...past];
     pictures.keepOnly(new Set(wanted));
     pictures.ask(wanted);
@@ -691,7 +704,7 @@ function render({ model, el }) {
     if (places.length) paintPlaces(places); // what is on disk is ticked at once, what surrounds it in the next pause
     if (message.held?.length) outbox.unsure = true;
     // look at what was undone, unless the hands are elsewhere by now
-    if (message.focus != null) handled.delete(message.focus);
+    if (message.focus != null) lane.handled.delete(message.focus);
     const at = message.focus != null && gesture === undoneAt ? page.indexOf(message.focus) : -1;
     if (at >= 0) goTo(at);
     if (message.said) say(message.said);
@@ -712,20 +725,13 @@ function render({ model, el }) {
     if (!turn.id && !openPlaces().length && following(answered()).length && (!page.length || !root.contains(document.activeElement) && old?.generation !== fresh.generation)) turnPage();
   }
 
-  /** Go on by the newest ranking, once its first images are here: hands must not run into empty frames. */
   function layLane() {
-    if (!view) return;
-    const fresh = view.queue, anew = laneOf !== view.generation, first = laneOf < 0;
-    if (anew && !first && !fresh.slice(0, HEAD).every((card) => pictures.of(card))) return;
-    lane = fresh;
-    laneOf = view.generation;
-    if (!outbox.pending.length) handled.clear();
-    if (anew && !first) rankAnew();
+    if (view && lane.lay(view, (card) => Boolean(pictures.of(card)), !outbox.pending.length)) rankAnew();
   }
 
   /** The model has learned: what nobody has seen yet gives way to what it asks for now. */
   function rankAnew() {
-    if (reviewing) return;
+    if (again.queue) return;
     const seen = answered();
     if (stage.view === "card") {
       const kept = page.filter((card, place) => place <= furthest || seen.has(card));

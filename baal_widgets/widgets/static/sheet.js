@@ -7,9 +7,9 @@ import { GUARDS } from "./prefs.js";
 export const TOLD = {
   pick: "select or unselect this image", skip: "skip: not asked again, not learned from",
   unsure: "don't know: set aside, and listed as unsure", flag: "flag for a second look", note: "write a note",
-  undo: "undo; with shift, redo", next: "next images; in a second look: keep my label", view: "grid or single image",
-  guess: "show the model's guess of this image", confirm: "take the model's guess as the answer", why: "why this image",
-  again: "look again at labels that the model disputes", learn: "retrain the model", export: "write the labels to a file", find: "find a class by name, or add one",
+  undo: "undo; with shift, redo", next: "next images; in a second look: keep my label, or take what is suggested", view: "grid or single image",
+  guess: "show the model's guess of this image", confirm: "take the model's guess, or what is suggested, as the answer", why: "why this image",
+  again: "look again at labels that the model disputes", settle: "settle what people disagree on", learn: "retrain the model", export: "write the labels to a file", find: "find a class by name, or add one",
   aid: "contrast aid (display only)", larger: "larger tiles, zoom in", smaller: "smaller tiles, zoom out", keys: "this sheet",
 };
 const FIXED = /** @type {[string, string][]} */ ([

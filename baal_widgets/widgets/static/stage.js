@@ -9,6 +9,7 @@ import { touched } from "./keys.js";
  * @property {string} answer
  * @property {number} hue  -1 where the answer is no class
  * @property {string} guess  what the model says, where it may be told
+ * @property {string} camps  what people say, where they disagree
  * @property {boolean} differs  whether the guess is another one than the answer
  * @property {boolean} flagged
  * @property {boolean} noted
@@ -75,8 +76,9 @@ export class Stage {
     const [guess, answer] = /** @type {HTMLElement[]} */ ([...tile.children].slice(-2));
     tile.classList.toggle("baal-broken", Boolean(look.reason));
     if (look.reason) guess.title = look.reason;
-    write(guess, look.reason ? `⚠ ${look.reason}` : look.guess);
+    write(guess, look.reason ? `⚠ ${look.reason}` : look.guess || look.camps);
     guess.classList.toggle("baal-differs", look.differs);
+    guess.classList.toggle("baal-camps", Boolean(look.camps && !look.guess));
     this.dress(tile, answer, look);
     tile.setAttribute("aria-label", this.spoken(place, look));
   }
@@ -99,7 +101,7 @@ export class Stage {
     this.dress(this.card, answer, look);
     const guess = element("span", look.differs ? "baal-guess baal-differs" : "baal-guess", {}, look.guess);
     const where = element("span", "baal-soft", {}, `${place + 1} of ${this.cards.length}`);
-    this.caption.replaceChildren(where, answer, guess, element("span", "baal-claim", {}, claim));
+    this.caption.replaceChildren(where, answer, guess, element("span", "baal-claim", {}, claim || look.camps));
     this.card.setAttribute("aria-label", `${this.spoken(place, look)}${claim ? `. ${claim}` : ""}`);
   }
 
@@ -115,7 +117,7 @@ export class Stage {
   /** @param {number} place @param {Look} look */
   spoken(place, look) {
     return [`Image ${place + 1} of ${this.cards.length}`, look.answer || "not labelled", look.reason && `cannot be shown: ${look.reason}`,
-      look.guess && `model: ${look.guess}`, look.flagged && "flagged", look.noted && "has a note"].filter(Boolean).join(", ");
+      look.camps, look.guess && `model: ${look.guess}`, look.flagged && "flagged", look.noted && "has a note"].filter(Boolean).join(", ");
   }
 
   /** @param {number} place @param {boolean} held  whether the focus is ours to move @param {boolean=} late  once the eye has its answer:

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { answerText } from "../../../baal_widgets/widgets/static/grid.js";
+import { answerText } from "../../../baal_widgets/widgets/static/status.js";
 import { tally, verdict } from "../../../baal_widgets/widgets/static/why.js";
 
 test("the draws are told as votes, the largest part first", () => {
