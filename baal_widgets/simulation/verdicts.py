@@ -100,7 +100,7 @@ def sign_test(differences: Any) -> float:
     """
     d = _checked(differences)
     n, more = int((d != 0).sum()), int(max((d > 0).sum(), (d < 0).sum()))
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(more, n + 1)) / 2**n)
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(more, n + 1)) * 0.5**n)
 
 
 def tost(differences: Any, margin: float) -> float:
