@@ -82,7 +82,7 @@ def add_gradient(
     error /= targets.shape[1]
     for at in reversed(range(len(layers))):
         matrix, bias = gradient[at]
-        torch.bmm(activations[at].transpose(1, 2), error, out=matrix)
+        matrix.copy_(torch.bmm(activations[at].transpose(1, 2), error))  # out= of a view would go matrix by matrix
         torch.sum(error, dim=1, keepdim=True, out=bias)
         if at:
             error = torch.bmm(error, layers[at][0].transpose(1, 2))
