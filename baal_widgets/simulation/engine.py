@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from baal_widgets.arrays import as_floats, as_tensor
 from baal_widgets.checks import positive
-from baal_widgets.devices import device_for
 from baal_widgets.simulation import selection
 from baal_widgets.simulation.evaluation import evaluate
 from baal_widgets.simulation.network import Layers, Shape
@@ -58,14 +57,14 @@ def simulate(
     of lanes or version of torch, roundings differ and curves drift apart, as those of another seed would.
 
     - `cases`: worlds by name; see `Case`. Left out, all items are there and their labels are right.
-    - `device`: `None` takes the best there is.
+    - `device`: `None` takes CUDA where it is, else the CPU.
     - `resume`: a folder for what has ended. Runs that are there are not computed again, so a killed simulation goes on
       where it was, and one with more methods or seeds adds to it. What changes a run's result makes it another run.
 
     Memory grows with lanes x items scored x classes x draws, and with lanes x items for what is asked.
     """
     protocol = protocol or Protocol()
-    device = device_for(None) if device is None else torch.device(device)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     lanes = positive("lanes", lanes or (60 if device.type == "cuda" else 20))
     world = _World.of(pool, protocol, device)
     asked = _planned(world, pool, methods, [int(seed) for seed in seeds], cases or {"": as_it_is}, lanes)

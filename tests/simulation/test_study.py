@@ -263,6 +263,7 @@ def test_one_command_answers_every_claim_and_says_where_numbers_come_from(tmp_pa
     assert len(curve["nll_bma"]) == len(curve["nll_bma_sd"]) == 4
 
 
+@pytest.mark.slow
 def test_processes_that_share_the_work_give_the_same_curves(tmp_path):
     table = study.table("cold", SIZES["tiny"])
     table = dataclasses.replace(table, methods=("random", "coreset"))
