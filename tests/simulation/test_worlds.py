@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from baal_widgets.simulation.study.data import principal_components, source
+from baal_widgets.simulation.study.data import efficientnet, principal_components, source
 from baal_widgets.simulation.study.worlds import FREQUENT, RARE, TRAFFIC, WORLDS
 
 
@@ -22,6 +22,20 @@ def test_components_are_those_of_scikit_learn(demo):
     assert np.allclose(ratio, ratio[0], rtol=1e-3)
     assert np.allclose(np.abs(ours), np.abs(theirs) * ratio[0], atol=1e-3)
     assert principal_components(demo.images, 16)(demo.images).std() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_pretrained_networks_features_tell_classes_apart_and_do_not_depend_on_the_batch(demo):
+    members = [np.flatnonzero(demo.test_labels == one)[:40] for one in (1, 5, 8)]  # trousers, sandals, bags
+    images = np.concatenate([demo.test_images[some] for some in members])
+    features = efficientnet()(images)
+    assert features.shape == (120, 1280)
+    assert features.std() == pytest.approx(1, abs=1e-4)
+    assert np.allclose(efficientnet(batch=37)(images), features, atol=1e-3)
+    centres = features.reshape(3, 40, 1280)[:, :20].mean(axis=1)
+    rest = features.reshape(3, 40, 1280)[:, 20:].reshape(60, 1280)
+    guesses = np.linalg.norm(rest[:, None] - centres, axis=2).argmin(axis=1)
+    assert (guesses == np.repeat(np.arange(3), 20)).mean() > 0.7  # a guess would be right for a third
 
 
 def test_fashion_mnist_is_read_as_it_is_written_and_missed_with_advice(tmp_path, rng):
