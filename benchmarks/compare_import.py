@@ -1,0 +1,68 @@
+"""How long importing takes over what torch takes anyway, each in a fresh process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from benchmarks.harness import Comparison, whatever
+
+LOOP = "ActiveLearningDataset, ActiveLearningLoop, FileDataset, MCDropoutModule, ModelWrapper"
+OURS = f"from baal_widgets import {LOOP}, heuristics"
+THEIRS = """
+from baal import ModelWrapper
+from baal.active import FileDataset, heuristics
+from baal.active.active_loop import ActiveLearningLoop
+from baal.active.dataset import ActiveLearningDataset
+from baal.bayesian.dropout import MCDropoutModule
+"""
+TIMED = """
+import sys, time, warnings
+sys.path.insert(0, sys.argv[1])
+warnings.simplefilter("ignore")
+import torch
+began = time.process_time()
+{what}
+print("took", time.process_time() - began)
+"""
+
+
+def seconds(what):
+    """CPU seconds of an import over torch's own, told by a process of its own."""
+    root = sys.path[0]
+    done = subprocess.run(
+        [sys.executable, "-c", TIMED.format(what=what), root], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def ways(device):
+    return {"baal_widgets": lambda: seconds(OURS), "Baal 2.1": lambda: seconds(THEIRS)}
+
+
+def package_ways(device):
+    return {"baal_widgets": lambda: seconds("import baal_widgets"), "Baal 2.1": lambda: seconds("import baal")}
+
+
+COMPARISONS = [
+    Comparison(
+        "loop",
+        "import what an active learning script needs, over `import torch`",
+        "Baal 2.1",
+        5,
+        ways,
+        measures="told",
+        agree=whatever,
+        repetitions=3,
+    ),
+    Comparison(
+        "package",
+        "import the package, over `import torch`",
+        "Baal 2.1",
+        5,
+        package_ways,
+        measures="told",
+        agree=whatever,
+        repetitions=3,
+    ),
+]
