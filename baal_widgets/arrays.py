@@ -81,7 +81,7 @@ def are_logits(predictions: Array) -> bool | None:
     values = as_floats(predictions)
     check_shape(values)
     if _within(values, -TOLERANCE, 1 + TOLERANCE) and len(values):
-        return values.shape[1] > 1 and bool((_off(values) > TOLERANCE).any())
+        return values.shape[1] > 1 and not _within(values.sum(dim=1), 1 - TOLERANCE, 1 + TOLERANCE)
     lowest, highest = _extremes(values)
     voters = lowest.isfinite() & highest.isfinite()
     if not voters.any():
@@ -91,7 +91,9 @@ def are_logits(predictions: Array) -> bool | None:
     outside = (lowest < -TOLERANCE) | (highest > 1 + TOLERANCE)
     if (outside & voters).any() or values.shape[1] == 1:
         return bool((outside & voters).any())
-    return bool(((_off(values) > TOLERANCE) & voters).any())
+    off = (values.sum(dim=1) - 1).abs()
+    off = off.flatten(1).amax(dim=1) if off.ndim > 1 else off
+    return bool(((off > TOLERANCE) & voters).any())
 
 
 def as_tensor(values: Any) -> Tensor:
@@ -134,12 +136,6 @@ def _extremes(predictions: Tensor) -> tuple[Tensor, Tensor]:
     """The lowest and highest value of each item; NaN where the item holds one."""
     rest = tuple(range(1, predictions.ndim))
     return predictions.amin(dim=rest), predictions.amax(dim=rest)
-
-
-def _off(values: Tensor) -> Tensor:
-    """How far each item's probabilities are from summing to one, at most."""
-    off = (values.sum(dim=1) - 1).abs()
-    return off.flatten(1).amax(dim=1) if off.ndim > 1 else off
 
 
 def _within(values: Tensor, low: float, high: float) -> bool:
