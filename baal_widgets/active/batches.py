@@ -20,6 +20,11 @@ from baal_widgets.checks import positive
 
 __all__ = ["Picks", "batchbald", "epig", "ical", "joint_entropy"]
 
+GROUPS = 48
+"""Of so many groups of configurations bounds are made, instead of up to `samples` configurations."""
+EXACT = 4096
+"""Up to so many items, those not picked are scored by all configurations."""
+
 
 def batchbald(probabilities: A, n: int, *, samples: int = 1_000, rng: Seed = None) -> Picks[A]:
     """The batch whose labels together would tell most about the weights, greedily; scores in nats.
@@ -31,11 +36,13 @@ def batchbald(probabilities: A, n: int, *, samples: int = 1_000, rng: Seed = Non
     Every configuration of the picks' labels that is possible at all is followed while there are at most `samples`,
     so that gains are exact (10 classes: up to the 4th pick). Beyond, so many are drawn from their joint distribution
     with `rng`, in strata, and gains are estimates, held to never rise. On random pools, batches of 12 told as much,
-    within 0.2 %, as with ten times as many. Items that cannot win by their earlier gain are not looked at again.
+    within 0.2 %, as with ten times as many.
 
-    Time grows with the items looked at x classes x configurations x draws, and once little is left to learn that is
-    most items at each pick: for a large pool hand in the few thousand best of `bald`. Beside the predictions it holds
-    arrays of `samples` x (classes + draws), float64, a few numbers an item, and what `chunks` allows.
+    Items are looked at only where a bound, made from `GROUPS` groups of configurations, lets them win. Time grows
+    with items x classes x groups x draws for each pick, and with the items looked at x classes x configurations x
+    draws. Items not picked score what they would add now, in pools of more than `EXACT` items that bound of it.
+    Beside the predictions it holds arrays of `samples` x (classes + draws), float64, a few numbers an item, and what
+    `chunks` allows.
 
     >>> sure, coin, same = [[1.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
     >>> picks = batchbald(np.array([sure, same, coin]), 2)
@@ -47,8 +54,10 @@ def batchbald(probabilities: A, n: int, *, samples: int = 1_000, rng: Seed = Non
     rng = np.random.default_rng(rng)
     pool, where = _finite_draws(probabilities, "probabilities")
     joint = _Labels(pool, samples, rng)
-    found = lazy_greedy(joint.gains(torch.arange(len(pool), device=pool.device)), n, joint.gains, joint.add)
-    return as_picks(probabilities, where, *found, joint.gains(torch.arange(len(pool), device=pool.device)))
+    everyone = torch.arange(len(pool), device=pool.device)
+    found = lazy_greedy(joint.gains(everyone), n, joint.gains, joint.add, bound=joint.bounds)
+    rest = joint.gains if len(pool) <= EXACT else joint.bounds
+    return as_picks(probabilities, where, *found, rest(everyone))
 
 
 def joint_entropy(probabilities: Array) -> float:
@@ -164,17 +173,29 @@ class _Labels:
         draws = pool.shape[2]
         self.weight = pool.new_ones(1, dtype=torch.float64)
         self.posterior = pool.new_full((1, draws), 1 / draws, dtype=torch.float64)
+        self.groups = self.weight, self.posterior
 
     def gains(self, items: Tensor) -> Tensor:
         """I(label; weights | labels of the picks) for each of the items: BALD, given each configuration."""
+        return self._information(items, self.weight, self.posterior)
+
+    def bounds(self, items: Tensor) -> Tensor:
+        """What `gains` are at most, for a fraction of their time.
+
+        Configurations that say much the same of the draws are taken for one, their mean: entropy being concave, the
+        labels look no less unsure for it. With no more configurations than `GROUPS` these are the gains.
+        """
+        return self._information(items, *self.groups)
+
+    def _information(self, items: Tensor, weight: Tensor, posterior: Tensor) -> Tensor:
         classes = self.pool.shape[1]
-        draws = self.weight @ self.posterior
-        found = self.weight.new_empty(len(items))
-        for rows in chunks(len(items), classes * max(self.posterior.shape), self.pool):
+        draws = weight @ posterior
+        found = weight.new_empty(len(items))
+        for rows in chunks(len(items), classes * max(posterior.shape), self.pool):
             some = _crisp(self.pool[items[rows]].double())
             # configurations along the rows: the other way round takes several times as long on a CPU
-            unsure = _entropy(some.flatten(0, 1) @ self.posterior.T) @ self.weight
-            found[rows] = unsure.view(-1, classes).sum(dim=1) - _entropy(some).sum(dim=1) @ draws
+            told = _weighed_logs(some.flatten(0, 1) @ posterior.T) @ weight
+            found[rows] = _weighed_logs(some).sum(dim=1) @ draws - told.view(-1, classes).sum(dim=1)
         return found.clamp(min=0)
 
     def add(self, item: int) -> None:
@@ -188,6 +209,7 @@ class _Labels:
             kept = kept[chosen]
         posterior = self.posterior[kept // len(likelihood)] * likelihood[kept % len(likelihood)]
         self.posterior = _crisp(posterior / posterior.sum(dim=1, keepdim=True))
+        self.groups = _grouped(self.weight, self.posterior)
 
     def _drawn(self, samples: int) -> Tensor:
         """Positions of configurations drawn by weight, one from each of so many strata; weights them by count."""
@@ -198,6 +220,20 @@ class _Labels:
         chosen = count.nonzero()[:, 0]
         self.weight = count[chosen].double() / samples
         return chosen
+
+
+def _grouped(weight: Tensor, posterior: Tensor) -> tuple[Tensor, Tensor]:
+    """Groups of configurations that say much the same, from a few rounds of k-means: their weights and means."""
+    if len(weight) <= GROUPS:
+        return weight, posterior
+    centres = posterior[torch.linspace(0, len(weight) - 1, GROUPS, device=weight.device).long()]
+    for _ in range(4):
+        far = centres.square().sum(dim=1) - 2 * posterior @ centres.T
+        member = torch.nn.functional.one_hot(far.argmin(dim=1), GROUPS).T.to(weight.dtype) * weight
+        total = member.sum(dim=1)
+        kept = total > 0
+        centres = torch.where(kept[:, None], member @ posterior / total.clamp(min=1e-300)[:, None], centres)
+    return total[kept], _crisp(centres[kept])
 
 
 def _centred_kernels(pool: Tensor) -> Tensor:
@@ -222,6 +258,11 @@ def _raised(dependence: Tensor, batch: Tensor) -> Tensor:
 def _crisp(probabilities: Tensor) -> Tensor:
     """The same with nothing for next to nothing, since denormal numbers are slow a hundred times over."""
     return probabilities.masked_fill(probabilities < 1e-20, 0)
+
+
+def _weighed_logs(probabilities: Tensor) -> Tensor:
+    """p log p of each value: on a CPU in a third of the time of `_entropy`."""
+    return probabilities.clamp(min=1e-300).log_().mul_(probabilities)
 
 
 def _entropy(probabilities: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baal_widgets.active import batches
 from baal_widgets.active.batches import Picks, batchbald, epig, ical, joint_entropy
 from baal_widgets.active.scores import bald
 
@@ -359,3 +360,36 @@ def test_a_gpu_picks_what_a_cpu_picks(choose, rng):
     assert there.items.cpu().tolist() == here.items.tolist()
     assert torch.allclose(there.scores.cpu(), here.scores)
     assert torch.allclose(epig(p.cuda(), p[:9].cuda()).cpu(), epig(p, p[:9]))
+
+
+@pytest.mark.parametrize("groups", [1, 3, 48])
+def test_bounds_that_rule_items_out_leave_every_pick_as_it_is(rng, monkeypatch, groups):
+    p = predictions(rng, 60, 4, 12)
+    monkeypatch.setattr(batches, "GROUPS", 10**9)  # as many as configurations: the bound is the gain itself
+    full = batchbald(p, 12, samples=200, rng=0)
+    monkeypatch.setattr(batches, "GROUPS", groups)
+    lazy = batchbald(p, 12, samples=200, rng=0)
+    assert lazy.items.tolist() == full.items.tolist()
+    assert np.allclose(lazy.scores, full.scores, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [1, 3, 20])
+def test_a_bound_is_never_below_the_gain(rng, monkeypatch, groups):
+    monkeypatch.setattr(batches, "GROUPS", groups)
+    p = torch.tensor(predictions(rng, 30, 4, 12))
+    labels, everyone = batches._Labels(p, 100, rng), torch.arange(30)
+    for item in range(6):
+        labels.add(item)
+        gains, bounds = labels.gains(everyone), labels.bounds(everyone)
+        assert (bounds >= gains - 1e-12).all()
+        assert (bounds > gains + 1e-6).any() or len(labels.weight) <= groups
+
+
+def test_in_a_large_pool_what_is_not_picked_scores_no_less_than_it_would_add(rng, monkeypatch):
+    p = predictions(rng, 50, 4, 12)
+    exact = batchbald(p, 8, samples=200, rng=0)
+    monkeypatch.setattr(batches, "EXACT", 10)
+    bounded = batchbald(p, 8, samples=200, rng=0)
+    assert bounded.items.tolist() == exact.items.tolist()
+    assert (bounded.scores >= exact.scores - 1e-12).all()
+    assert_sorting_gives_the_picks(bounded, 8)
