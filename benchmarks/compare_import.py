@@ -40,10 +40,6 @@ def ways(device):
     return {"baal_widgets": lambda: seconds(OURS), "Baal 2.1": lambda: seconds(THEIRS)}
 
 
-def package_ways(device):
-    return {"baal_widgets": lambda: seconds("import baal_widgets"), "Baal 2.1": lambda: seconds("import baal")}
-
-
 COMPARISONS = [
     Comparison(
         "loop",
@@ -51,16 +47,6 @@ COMPARISONS = [
         "Baal 2.1",
         5,
         ways,
-        measures="told",
-        agree=whatever,
-        repetitions=3,
-    ),
-    Comparison(
-        "package",
-        "import the package, over `import torch`",
-        "Baal 2.1",
-        5,
-        package_ways,
         measures="told",
         agree=whatever,
         repetitions=3,

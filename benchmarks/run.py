@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib
 import json
 import os
@@ -99,6 +100,7 @@ def ways_of(comparison, device):
         return comparison.ways(device, **comparison.quick)
 
 
+@functools.cache
 def machine(device, threads):
     """What the figures were measured on."""
     model = [line.split(":")[1].strip() for line in lines_of("/proc/cpuinfo") if line.startswith("model name")]
