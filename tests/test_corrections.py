@@ -385,7 +385,7 @@ def test_an_item_is_found_without_a_walk_over_the_map():
             return np.asarray(self).max(*args, **kwargs)
 
     dataset = half_labelled()
-    dataset._map = dataset._map.view(Counted)
+    dataset._marks.steps = dataset._marks.steps.view(Counted)
     dataset[0]
     walked = Counted.walks
     for place in range(10):

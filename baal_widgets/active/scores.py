@@ -142,10 +142,11 @@ def _weighed_logs(predictions: Tensor) -> Tensor:
     return predictions.clamp(min=least).log().mul_(predictions)
 
 
-def _parts(predictions: Tensor) -> tuple[Tensor, ...]:
+def _parts(predictions: Tensor) -> list[Tensor]:
     """A few items after the other: what a part makes on the way stays in the processor's cache."""
     most = 2**26 if predictions.is_cuda else 2**16
-    return predictions.split(max(1, most // max(1, predictions[:1].numel())))
+    items = max(1, most // max(1, predictions[:1].numel()))
+    return [predictions[start : start + items] for start in range(0, max(1, len(predictions)), items)]
 
 
 def _mean(predictions: Tensor) -> Tensor:

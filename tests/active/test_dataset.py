@@ -475,15 +475,16 @@ def test_caches_follow_reset_and_load():
 def test_a_thread_that_reads_while_another_labels_leaves_no_old_indices_behind():
     dataset = ActiveLearningDataset(Known(4))
     dataset.reset_labelled()  # nothing is kept of what the constructor read
-    steps = dataset._map
+    steps = dataset._marks.steps
 
     class LabelsMeanwhile(np.ndarray):
         def __eq__(self, other):
-            dataset._map = steps
+            dataset._marks.steps = steps
             dataset.label_items([0])  # between the reading of the map and the keeping of what was found
-            return np.asarray(self) == other
+            return before == other
 
-    dataset._map = steps.copy().view(LabelsMeanwhile)
+    before = steps.copy()
+    dataset._marks.steps = before.view(LabelsMeanwhile)
     assert len(dataset._pool) == 4
     assert dataset._pool.tolist() == [1, 2, 3]
 

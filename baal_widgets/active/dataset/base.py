@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-Ints = npt.NDArray[np.int64]
+from baal_widgets.active.dataset.marks import Ints, Marks
+
 RandomSource = int | np.random.Generator | np.random.RandomState | None
 
 
@@ -18,7 +19,8 @@ class SplittedDataset:
     """A set of items of which some are labelled, each since an active learning step.
 
     `labelled_map[item]` is 0 for an item of the pool and k for one labelled at step k. Positions in the labelled
-    set and in the pool follow the order of the items. Looking one up is O(1); the first after a change is O(n).
+    set and in the pool follow the order of the items. Looking one up, labelling and unlabelling take the same time
+    however many items there are (see `Marks`); who looks up many after a change gets an index of all, O(n) once.
     """
 
     def __init__(
@@ -28,8 +30,9 @@ class SplittedDataset:
             raise ValueError(f"Expected last_active_steps to be -1 (all) or from 1 on, got {last_active_steps}.")
         self.last_active_steps = last_active_steps
         self.random_state = as_generator(random_state)
-        self._map = np.zeros(n_items, np.int64) if labelled is None else as_map(labelled, n_items)
+        self._marks = Marks(np.zeros(n_items, np.int64) if labelled is None else as_map(labelled, n_items))
         self._version = 0
+        self._asked = 0
         self._cache: dict[str, tuple[Any, Ints]] = {}
 
     @property
@@ -45,15 +48,15 @@ class SplittedDataset:
     @property
     def current_al_step(self) -> int:
         """The highest step so far."""
-        return int(self._map.max(initial=0))
+        return self._marks.highest
 
     @property
     def n_labelled(self) -> int:
-        return len(self._all_labelled)
+        return self._marks.n_labelled
 
     @property
     def n_unlabelled(self) -> int:
-        return len(self._map) - len(self._all_labelled)
+        return len(self._map) - self._marks.n_labelled
 
     def is_labelled(self, item: int) -> bool:
         """Whether an item, by its index in the whole dataset, is labelled."""
@@ -65,11 +68,11 @@ class SplittedDataset:
 
     def pool_to_dataset(self, index: Any) -> Any:
         """The items at positions of the pool. A position gives an int, several a list."""
-        return self._translate(index, self._pool, "pool")
+        return self._translate(index, self.n_unlabelled, self._item_of_pool, "pool")
 
     def labelled_to_dataset(self, index: Any) -> Any:
         """The items at positions of the labelled set. A position gives an int, several a list."""
-        return self._translate(index, self._active, "labelled set")
+        return self._translate(index, self._n_active, self._item_of_active, "labelled set")
 
     def dataset_to_pool(self, item: Any) -> Any:
         """The positions of items in the pool. Raises `ValueError` for one that is labelled."""
@@ -77,7 +80,10 @@ class SplittedDataset:
         for one in items:
             if self.is_labelled(one):
                 raise ValueError(f"Item {one} is labelled, so it has no place in the pool.")
-        places = np.searchsorted(self._pool, items).tolist()
+        if self._whole("pool", len(items)):
+            places = np.searchsorted(self._pool, items).tolist()
+        else:
+            places = [self._marks.place_in_pool(one) for one in items]
         return places[0] if single else places
 
     _pool_to_oracle_index = pool_to_dataset
@@ -87,8 +93,29 @@ class SplittedDataset:
     # Within
 
     @property
+    def _map(self) -> Ints:
+        return self._marks.steps
+
+    @property
+    def _n_active(self) -> int:
+        return self.n_labelled if self.last_active_steps == -1 else len(self._active)
+
+    def _item_of_pool(self, place: int) -> int:
+        return int(self._pool[place]) if self._whole("pool") else self._marks.item_of(place, False)
+
+    def _item_of_active(self, place: int) -> int:
+        whole = self.last_active_steps != -1 or self._whole("labelled")
+        return int(self._active[place]) if whole else self._marks.item_of(place, True)
+
+    def _whole(self, name: str, n: int = 1) -> bool:
+        """Whether to look so many up in an index of all items: it is there, or takes no longer to make than they."""
+        held = self._cache.get(name)
+        self._asked += n
+        return (held is not None and held[0] == (self._version, None)) or 10_000 * self._asked > len(self._map)
+
+    @property
     def _all_labelled(self) -> Ints:
-        return self._cached("labelled", None, lambda: np.flatnonzero(self._map))
+        return self._cached("labelled", None, lambda: np.flatnonzero(self._map.copy()))
 
     @property
     def _active(self) -> Ints:
@@ -110,18 +137,21 @@ class SplittedDataset:
         return held[1]
 
     def _mark(self, items: Sequence[int], step: int) -> None:
-        changed = self._map.copy()
-        changed[list(items)] = step
-        self._replace_map(changed)
+        self._marks.mark(items, step)
+        self._changed()
 
     def _replace_map(self, steps: Ints) -> None:
-        """Every change of the map ends here, so no index can be older than the map."""
-        self._map = steps
-        self._version += 1
+        self._marks = Marks(steps)
+        self._changed()
 
-    def _translate(self, index: Any, items: Ints, where: str) -> Any:
+    def _changed(self) -> None:
+        """Every change of the map ends here, so no index can be older than the map."""
+        self._version += 1
+        self._asked = 0
+
+    def _translate(self, index: Any, n: int, item_of: Callable[[int], int], where: str) -> Any:
         places, single = as_indices(index)
-        found = [int(items[self._check(place, len(items), f"a position of the {where}")]) for place in places]
+        found = [item_of(self._check(place, n, f"a position of the {where}")) for place in places]
         return found[0] if single else found
 
     @staticmethod

@@ -92,7 +92,7 @@ class ActiveLearningDataset(LabellingDataset, Dataset[Any]):
         self._warn_of_random_pool()
 
     def __len__(self) -> int:
-        return len(self._active)
+        return self._n_active
 
     def __getitem__(self, index: int) -> Any:
         return self._dataset[self.labelled_to_dataset(from_end(index, len(self)))]
