@@ -36,8 +36,8 @@ def seconds(what):
     return float(done.stdout.split()[-1])
 
 
-def ways(device):
-    return {"baal_widgets": lambda: seconds(OURS), "Baal 2.1": lambda: seconds(THEIRS)}
+def ways(device, ours, theirs):
+    return {"baal_widgets": lambda: seconds(ours), "Baal 2.1": lambda: seconds(theirs)}
 
 
 COMPARISONS = [
@@ -47,6 +47,8 @@ COMPARISONS = [
         "Baal 2.1",
         5,
         ways,
+        sizes={"ours": OURS, "theirs": THEIRS},
+        quick={"ours": "import baal_widgets", "theirs": "import plotly"},  # Baal takes half a minute on a busy machine
         measures="told",
         agree=whatever,
         repetitions=3,
