@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmarks.harness import Comparison, whatever
 
@@ -29,7 +30,7 @@ print("took", time.process_time() - began)
 
 def seconds(what):
     """CPU seconds of an import over torch's own, told by a process of its own."""
-    root = sys.path[0]
+    root = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(
         [sys.executable, "-c", TIMED.format(what=what), root], capture_output=True, text=True, check=True
     )
