@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
 from baal_widgets.devices import device_for, device_of, parts_of
-from baal_widgets.modelwrapper import Criterion, ModelWrapper, TrainingArgs, joined_items
-from baal_widgets.utils.structures import map_structure, to_device
+from baal_widgets.modelwrapper import Criterion, ModelWrapper, TrainingArgs
+from baal_widgets.utils.structures import joined_items, map_structure, to_device
 
 # No parameter's name ends in a dot, so that no model's state has this key.
 CHECKPOINTS = "checkpoints."

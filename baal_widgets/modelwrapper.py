@@ -29,6 +29,8 @@ from baal_widgets.utils.structures import (
     batch_size_of,
     inputs_and_targets,
     inputs_of,
+    joined,
+    joined_items,
     map_structure,
     to_device,
 )
@@ -558,19 +560,6 @@ def deterministic(model: nn.Module) -> nn.Module:
     if isinstance(model, BayesianModule):
         return deterministic(type(model).unpatch_function(share_structure(model.parent_module)))
     return unpatch_module(share_structure(model)).eval()
-
-
-def joined(parts: Sequence[Any], dim: int) -> Any:
-    return parts[0] if len(parts) == 1 else map_structure(lambda *each: torch.cat(each, dim=dim), *parts)
-
-
-def joined_items(parts: Sequence[Any], axes: int) -> Any:
-    """Outputs for parts of a batch as one; those of fewer axes are of the whole batch, and averaged."""
-    if len(parts) == 1:
-        return parts[0]
-    return map_structure(
-        lambda *each: torch.cat(each) if each[0].ndim >= axes else torch.stack(each).float().mean(dim=0), *parts
-    )
 
 
 def shares_of(criterion: Criterion | None, targets: Sequence[Any]) -> list[float]:

@@ -8,9 +8,8 @@ call (parts that are `DrawsOnce`), or something fitted after training (`fit`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from types import MethodType
 from typing import Any, ClassVar, Self
@@ -20,8 +19,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from baal_widgets.devices import device_of, is_out_of_memory
-from baal_widgets.utils.structures import batch_size_of, leaves_of, map_structure
+from baal_widgets.bayesian.passes import DrawsPerItem
+from baal_widgets.devices import device_of
+from baal_widgets.utils.structures import map_structure
 
 
 class BayesianModule(nn.Module):
@@ -129,53 +129,6 @@ class DrawsOnce:
         self.__dict__.pop("_seed", None)
 
 
-class DrawsPerItem:
-    """Mixed into a layer that draws for each item, such as dropout: what comes before the first is alike in all draws.
-
-    While all such layers of a model share the `copies` of a pass, the input of the first that is called is copied on
-    its way in, so that the layers before ran once. `can_copy` is False where a model can't do with that, or where
-    the items are not on the first axis.
-    """
-
-    copies: Copies | None = None
-    can_copy: bool = True
-
-    def copied(self, value: Any) -> Any:
-        """The input of the layer, once for each draw if it isn't yet."""
-        return value if self.copies is None else self.copies.of(value)
-
-
-@dataclass
-class Copies:
-    """One pass of a model in which the input of its first stochastic layer is copied, once for each draw.
-
-    `generators` had the `states` before the pass: where one has moved since, something before that layer was
-    stochastic too, and all draws would have it in common.
-    """
-
-    items: int
-    draws: int
-    generators: Sequence[torch.Generator]
-    states: Sequence[torch.Tensor]
-    made: bool = False
-
-    def of(self, value: Any) -> torch.Tensor:
-        """The input of a layer for all draws. Raises `CopyError` where it isn't one row for each item, or draw."""
-        rows = self.items * self.draws if self.made else self.items
-        if not isinstance(value, torch.Tensor) or value.shape[:1] != (rows,):
-            raise CopyError
-        if self.made:
-            return value
-        if not all(torch.equal(one.get_state(), was) for one, was in zip(self.generators, self.states, strict=True)):
-            raise CopyError
-        self.made = True
-        return torch.cat([value] * self.draws)
-
-
-class CopyError(Exception):
-    """A model does more than pass one row for each item from the first stochastic layer to the last."""
-
-
 def sample(model: nn.Module, data: Any, draws: int, replicate: bool = True) -> Any:
     """Predictions of a batch by any stochastic model, `[item, class, ..., draw]`, as nested as its output.
 
@@ -191,15 +144,13 @@ def sample(model: nn.Module, data: Any, draws: int, replicate: bool = True) -> A
 
 def sample_calls(model: nn.Module, data: Any, draws: int, replicate: bool = True) -> Any:
     """`sample` by calling the model, once for each draw or once for all of them."""
-    if draws > 1 and replicate and not draws_once(model):
-        size = batch_size_of(data)
-        output = _copied_late(model, data, size, draws)
-        if output is None:
-            output = model(map_structure(lambda one: torch.cat([one] * draws) if one.ndim else one, data))
-        if all(one.ndim for one in leaves_of(output)):  # a number for the whole batch is one for all of its draws
-            return map_structure(
-                lambda one: one.reshape(draws, size, *one.shape[1:]).movedim(0, -1).contiguous(), output
-            )
+    if draws > 1 and replicate and draw_together(model):
+        # built upon what is here
+        from baal_widgets.bayesian.together import all_draws
+
+        output = all_draws(model, data, draws)
+        if output is not None:
+            return output
     outputs = []
     for number in range(draws):
         with draw_number(model, number):
@@ -207,47 +158,15 @@ def sample_calls(model: nn.Module, data: Any, draws: int, replicate: bool = True
     return map_structure(lambda *each: torch.stack(each, dim=-1), *outputs)
 
 
-def _copied_late(model: nn.Module, data: Any, size: int, draws: int) -> Any:
-    """The output for all draws, what comes before the first stochastic layer having run once; `None` where it can't.
-
-    A model that joins what it knew before that layer with what comes after, as residual connections do, fails on
-    their sizes. It isn't tried again, and torch's generators are as they were, so that nobody can tell by the numbers
-    which models were tried before.
-    """
-    parts = [part for part in model.modules() if isinstance(part, DrawsPerItem)]
-    if not parts or not all(part.can_copy for part in parts):
-        return None
-    generators = _generators(device_of(model))
-    states = [one.get_state() for one in generators]
-    copies = Copies(size, draws, generators, states)
-    try:
-        for part in parts:
-            part.copies = copies
-        output = model(data)
-        if {one.shape[:1] for one in leaves_of(output)} == {(size * draws,)}:
-            return output
-    except Exception as error:  # a model may check the sizes in whatever way it likes
-        if is_out_of_memory(error):
-            raise
-    finally:
-        for part in parts:
-            part.copies = None
-    for one, state in zip(generators, states, strict=True):
-        one.set_state(state)
-    for part in parts:
-        part.can_copy = False
-    return None
-
-
-def _generators(device: torch.device) -> list[torch.Generator]:
-    """Those that torch draws from by itself in a model on a device."""
-    own = [torch.cuda.default_generators[device.index]] if device.type == "cuda" else []
-    return [torch.default_generator, *own]
-
-
 def draws_once(model: nn.Module) -> bool:
     """Whether a call of the model is one draw for all of its items, so that draws can't be put in one batch."""
     return any(isinstance(part, DrawsOnce) for part in model.modules())
+
+
+def draw_together(model: nn.Module) -> bool:
+    """Whether several draws can be put in one batch: those that draw once do so by masks."""
+    parts = [part for part in model.modules() if isinstance(part, DrawsOnce)]
+    return all(isinstance(part, DrawsPerItem) and not vars(part)["training"] for part in parts)
 
 
 @contextmanager

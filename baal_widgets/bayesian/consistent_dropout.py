@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from baal_widgets.bayesian.common import BayesianModule, DrawsOnce
 from baal_widgets.bayesian.dropout import AlwaysOn
+from baal_widgets.bayesian.passes import Copies, CopyError, DrawsPerItem
 from baal_widgets.bayesian.swapping import Swapped, swap, swap_back
 
 _NOTHING = (
@@ -48,7 +49,7 @@ def fuse(module: nn.Module) -> None:
         swap_back(holder, Unfused)
 
 
-class ConsistentMask(DrawsOnce, Swapped):
+class ConsistentMask(DrawsOnce, DrawsPerItem, Swapped):
     """A dropout layer that in `eval` mode drops the same features of every item.
 
     Each call has a new mask, of the shape of one item; calls of one numbered draw have the same mask wherever items
@@ -57,6 +58,7 @@ class ConsistentMask(DrawsOnce, Swapped):
     """
 
     prefix = "Consistent"
+    added = ("copies", "can_copy", "can_map", "surveyed")
 
     training: bool
     p: float
@@ -64,12 +66,26 @@ class ConsistentMask(DrawsOnce, Swapped):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
         if self.training:
             return super().forward(input)  # type: ignore[misc, no-any-return]
-        generator = self.draw_generator(input.device)
-        keep = torch.rand(_mask_shape(self, input), generator=generator, device=input.device) >= self.p
+        (input,), _ = self.entered((input,), {})  # noqa: A001
+        keep = self._kept(input)
         dropped = _alpha_dropped(input, keep, self.p) if isinstance(self, _ALPHA) else _dropped(input, keep, self.p)
         # not in place: the input may be the caller's, and goes into the next draw too
         # torch's own forward passes it on in eval mode, a user's may do more
         return super().forward(dropped)  # type: ignore[misc, no-any-return]
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """What isn't dropped of each item, or where several draws are made at once, of each copy of one."""
+        shape = _mask_shape(self, x)
+        if not isinstance(self.copies, Copies):
+            return torch.rand(shape, generator=self.draw_generator(x.device), device=x.device) >= self.p
+        if len(shape) == x.ndim:
+            raise CopyError  # it has no axis for items
+        masks = []
+        for number in range(self.copies.draws):
+            self.use_draw(number)
+            masks.append(torch.rand(shape, generator=self.draw_generator(x.device), device=x.device) >= self.p)
+        self.use_draw(None)
+        return torch.stack(masks).repeat_interleave(self.copies.items, dim=0)
 
 
 class ConsistentDropout(ConsistentMask, nn.Dropout):

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from baal_widgets.bayesian.common import BayesianModule, DrawsPerItem
+from baal_widgets.bayesian.common import BayesianModule
+from baal_widgets.bayesian.costs import SEQUENCES
 from baal_widgets.bayesian.functional import can_be_kept_on, drops_by_function
+from baal_widgets.bayesian.passes import DrawsPerItem
 from baal_widgets.bayesian.swapping import Swapped, swap, swap_back, swapped
 from baal_widgets.utils.structures import map_structure
 
@@ -25,11 +27,10 @@ class AlwaysOn(DrawsPerItem, Swapped):
     """
 
     prefix = "MC"
-    added = ("copies", "can_copy")
+    added = ("copies", "can_copy", "can_map", "surveyed")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.copies is not None:
-            args = (self.copied(args[0]), *args[1:])
+        args, kwargs = self.entered(args, kwargs)
         if getattr(self, "inplace", False):  # what it is given may be the caller's, and goes into the next draw too
             args, kwargs = map_structure(torch.clone, (args, kwargs))
         return super().forward(*args, **kwargs)  # type: ignore[misc]  # of the layer's own class
@@ -83,7 +84,7 @@ def patch_module(module: nn.Module, inplace: bool = True) -> nn.Module:
     for layer in (*found, *holders):
         if not isinstance(layer, AlwaysOn):
             swap(layer, AlwaysOn)
-            if not isinstance(layer, _DropoutNd):  # the items may be on another axis
+            if not isinstance(layer, (_DropoutNd, *SEQUENCES)):  # the items may be on another axis
                 layer.can_copy = False  # type: ignore[assignment]
     return module
 

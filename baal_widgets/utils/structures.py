@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,3 +81,17 @@ def batch_size_of(data: Any) -> int:
             "Pass a collate_fn that makes tensors."
         )
     return sizes[0]
+
+
+def joined(parts: Sequence[Any], dim: int) -> Any:
+    """Outputs of the same kind as one, along an axis; the very same where there is one."""
+    return parts[0] if len(parts) == 1 else map_structure(lambda *each: torch.cat(each, dim=dim), *parts)
+
+
+def joined_items(parts: Sequence[Any], axes: int) -> Any:
+    """Outputs for parts of a batch as one; those of fewer axes are of the whole batch, and averaged."""
+    if len(parts) == 1:
+        return parts[0]
+    return map_structure(
+        lambda *each: torch.cat(each) if each[0].ndim >= axes else torch.stack(each).float().mean(dim=0), *parts
+    )
