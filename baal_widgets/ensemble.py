@@ -58,6 +58,11 @@ class EnsembleModelWrapper(ModelWrapper):
         self._check_checkpoints()
         return self._placing_once(super().predict_on_dataset_generator(dataset, *positional, **named))
 
+    def draws_on_dataset(self, dataset: Dataset[Any], *positional: Any, **named: Any) -> Iterator[Any]:
+        """The same as tensors on the model's device."""
+        self._check_checkpoints()
+        return self._placing_once(super().draws_on_dataset(dataset, *positional, **named))
+
     def predict_on_batch(self, data: Any, iterations: int = 1, cuda: bool | None = None) -> Any:
         """The predictions of all checkpoints, `[item, class, ..., checkpoint]`, on the model's device.
 

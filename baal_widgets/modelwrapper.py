@@ -19,9 +19,11 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import default_collate
 
+from baal_widgets.active.heuristics.heuristics import AbstractHeuristic
 from baal_widgets.arrays import as_numpy
-from baal_widgets.bayesian.common import BayesianModule, draws_once, redraw, sample, share_structure
+from baal_widgets.bayesian.common import BayesianModule, draw_together, draws_once, redraw, sample, share_structure
 from baal_widgets.bayesian.dropout import unpatch_module
+from baal_widgets.bayesian.together import items_for_speed, within_budget
 from baal_widgets.devices import Fitting, device_for, parts_of
 from baal_widgets.metrics.mixin import MetricMixin
 from baal_widgets.utils.structures import (
@@ -31,7 +33,9 @@ from baal_widgets.utils.structures import (
     inputs_of,
     joined,
     joined_items,
+    leaves_of,
     map_structure,
+    regrouped,
     to_device,
 )
 
@@ -56,6 +60,8 @@ class TrainingArgs:
     regularizer: Callable[..., Tensor] | None = None
     criterion: Criterion | None = None
     replicate_in_memory: bool = True
+    memory: int | None = None
+    """Bytes that making draws may take beside the weights, where they are made together: see `within_budget`."""
 
 
 class ModelWrapper(MetricMixin):
@@ -274,14 +280,34 @@ class ModelWrapper(MetricMixin):
         return np.concatenate(parts)
 
     def predict_on_dataset_generator(self, dataset: Dataset[Any], *positional: Any, **named: Any) -> Iterator[Any]:
-        """The same batch by batch, so that no more than one batch of predictions is in memory."""
-        second = ["iterations", "half", "verbose"]
-        first = ["batch_size", "iterations", "use_cuda", "workers", "collate_fn", "half", "verbose"]
-        named = bind("predict_on_dataset", second if self._second_style else first, positional, named, set(first))
-        iterations = named.pop("iterations", ITERATIONS)
-        half, verbose = named.pop("half", False), named.pop("verbose", False)
-        told = self._told(**named)
-        return self._predictions(dataset, told, iterations, half, verbose)
+        """The same batch by batch, so that no more than a few batches of predictions are in memory.
+
+        Batches that are small for the model are passed through it several at a time, and come back one by one.
+        """
+        told, iterations, half, verbose = self._asked("predict_on_dataset", positional, named)
+        dtype = np.float16 if half else None
+        return (as_arrays(answer, dtype) for answer in self._predictions(dataset, told, iterations, verbose))
+
+    def draws_on_dataset(self, dataset: Dataset[Any], *positional: Any, **named: Any) -> Iterator[Any]:
+        """The same as tensors on the model's device. Takes what `predict_on_dataset` takes; `half` has no effect."""
+        told, iterations, _, verbose = self._asked("draws_on_dataset", positional, named)
+        return self._predictions(dataset, told, iterations, verbose)
+
+    def scores_on_dataset(
+        self, dataset: Dataset[Any], heuristic: AbstractHeuristic, *positional: Any, **named: Any
+    ) -> npt.NDArray[Any]:
+        """How much the heuristic would like to know the label of each item, `[item]`, higher = ask first.
+
+        Scores are made batch by batch where the model is, so that beside them no more than a few batches of predictions
+        are held, whatever the number of items. Takes what `predict_on_dataset` takes behind the heuristic. Raises
+        `ValueError` for heuristics that look at more than an item's own predictions.
+        """
+        if heuristic.takes != ("predictions",) or heuristic.score is None:
+            raise ValueError(
+                f"Expected a heuristic that scores items one by one from their predictions, got "
+                f"{type(heuristic).__name__}. Call it with wrapper.predict_on_dataset(dataset) instead."
+            )
+        return heuristic.scores(self.draws_on_dataset(dataset, *positional, **named))
 
     def predict_on_batch(self, data: Any, iterations: int = 1, cuda: bool | None = None) -> Any:
         """Draws for a batch, `[item, class, ..., draw]`, on the model's device.
@@ -380,6 +406,17 @@ class ModelWrapper(MetricMixin):
         given = {name: value for name, value in call.items() if value is not None}
         return replace(self.args, **given, use_cuda=self._on_cuda(use_cuda))
 
+    def _asked(
+        self, method: str, positional: Sequence[Any], named: dict[str, Any]
+    ) -> tuple[TrainingArgs, int, bool, bool]:
+        """What a call that predicts says: the arguments, iterations, half and verbose."""
+        second = ["iterations", "half", "verbose"]
+        first = ["batch_size", "iterations", "use_cuda", "workers", "collate_fn", "half", "verbose"]
+        named = bind(method, second if self._second_style else first, positional, named, set(first))
+        iterations = named.pop("iterations", ITERATIONS)
+        half, verbose = named.pop("half", False), named.pop("verbose", False)
+        return self._told(**named), iterations, half, verbose
+
     def _on_cuda(self, use_cuda: bool | None) -> bool | None:
         """Whether a call runs on CUDA, decided and warned of once; `None` leaves it to `device`."""
         if use_cuda is None and self._device is None:
@@ -408,8 +445,8 @@ class ModelWrapper(MetricMixin):
         if iterations < 1:
             raise ValueError(f"Expected iterations to be from 1 on, got {iterations}.")
         data = to_device(data, self._place(cuda))
-        together = iterations if self.replicate_in_memory and not draws_once(self.model) else 1
-        with torch.no_grad():
+        together = iterations if self.replicate_in_memory and draw_together(self.model) else 1
+        with torch.no_grad(), within_budget(self.args.memory):
             return self._fits_to_predict.run(
                 lambda most: self._draws_of_parts(data, iterations, max(most // together, 1), min(most, together)),
                 batch_size_of(data) * together,
@@ -422,8 +459,9 @@ class ModelWrapper(MetricMixin):
     def _draws_of_parts(self, data: Any, iterations: int, items: int, together: int) -> Any:
         """Draws for at most so many items at once, and so many draws of each of them."""
         shares = [min(together, iterations - first) for first in range(0, iterations, together)]
-        if together == 1:
+        if together == 1 or draws_once(self.model):  # the draws of two calls would bear the same numbers
             shares = [iterations]
+            together = together if together == iterations else 1
         rows = [
             joined([sample(self.model, part, share, replicate=together > 1) for share in shares], dim=-1)
             for part in parts_of(data, items)
@@ -504,9 +542,7 @@ class ModelWrapper(MetricMixin):
                 data, target = inputs_and_targets(batch)
                 yield float(self.train_on_batch(data, target, optimizer, told.use_cuda, told.regularizer))
 
-    def _predictions(
-        self, dataset: Dataset[Any], told: TrainingArgs, iterations: int, half: bool, verbose: bool
-    ) -> Iterator[Any]:
+    def _predictions(self, dataset: Dataset[Any], told: TrainingArgs, iterations: int, verbose: bool) -> Iterator[Any]:
         if len(dataset) == 0:  # type: ignore[arg-type]
             return
         self.eval()
@@ -516,9 +552,20 @@ class ModelWrapper(MetricMixin):
             from tqdm import tqdm
 
             batches = tqdm(batches, "Predicting", unit="batch")
-        for batch in batches:
-            draws = self._draws(inputs_of(batch), iterations, told.use_cuda)
-            yield as_arrays(self._answer(draws), np.float16 if half else None)
+        limits = [0]  # until the first batch tells
+        for data in regrouped(map(inputs_of, batches), lambda: limits[-1]):
+            draws = self._draws(data.whole, iterations, told.use_cuda)
+            for part in data.split(draws):
+                yield self._answer(part)
+            if len(limits) == 1:
+                limits.append(self._items_at_once(data.whole, draws, iterations))
+
+    def _items_at_once(self, data: Any, draws: Any, iterations: int) -> int:
+        """How many items are best passed through the model together; 0 leaves batches as they are."""
+        n = batch_size_of(data)
+        if not self.replicate_in_memory or iterations < 2 or not all(len(one) == n for one in leaves_of(draws)):
+            return 0
+        return items_for_speed(self.model, data, iterations, self.args.memory)
 
     def _loader(self, dataset: Dataset[Any], told: TrainingArgs, shuffle: bool) -> DataLoader[Any]:
         return DataLoader(

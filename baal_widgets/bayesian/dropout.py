@@ -13,8 +13,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from baal_widgets.bayesian.common import BayesianModule
 from baal_widgets.bayesian.costs import SEQUENCES
 from baal_widgets.bayesian.functional import can_be_kept_on, drops_by_function
-from baal_widgets.bayesian.passes import DrawsPerItem
-from baal_widgets.bayesian.swapping import Swapped, swap, swap_back, swapped
+from baal_widgets.bayesian.passes import Copies, DrawsPerItem
+from baal_widgets.bayesian.swapping import Swapped, own_class, swap, swap_back, swapped
 from baal_widgets.utils.structures import map_structure
 
 _HOLDERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.TransformerDecoderLayer)
@@ -30,6 +30,8 @@ class AlwaysOn(DrawsPerItem, Swapped):
     added = ("copies", "can_copy", "can_map", "surveyed")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self.copies, Copies) and own_class(self) is nn.Dropout and not kwargs and _has_room(*args):
+            return self.copies.masked(args[0], self.p)  # type: ignore[attr-defined]
         args, kwargs = self.entered(args, kwargs)
         if getattr(self, "inplace", False):  # what it is given may be the caller's, and goes into the next draw too
             args, kwargs = map_structure(torch.clone, (args, kwargs))
@@ -137,6 +139,11 @@ def _drops(layer: nn.Module) -> bool:
     if isinstance(layer, nn.MultiheadAttention):
         return bool(layer.dropout > 0)
     return drops_by_function(layer) and can_be_kept_on(layer)
+
+
+def _has_room(x: Any) -> bool:
+    """Whether dropout is cheaper in the memory of its mask: on the CPU, where torch has no kernel for it."""
+    return isinstance(x, torch.Tensor) and x.device.type == "cpu" and x.is_contiguous() and not torch.is_grad_enabled()
 
 
 def functional_dropout_missed(module: nn.Module) -> list[str]:

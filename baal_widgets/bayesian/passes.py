@@ -70,13 +70,26 @@ class Copies:
         """The arguments for all draws. Raises `CopyError` where they aren't one row for each item, or draw."""
         if isinstance(layer, SEQUENCES):
             return self._sequences(layer, args, kwargs)
-        value, rows = args[0], self.items if self.axis is None else self.items * self.draws
+        value, first = args[0], self.axis is None
+        self._check(value)
+        return (torch.cat([value] * self.draws) if first else value, *args[1:]), kwargs
+
+    def masked(self, value: Tensor, p: float) -> Tensor:
+        """What `torch.nn.Dropout` gives for all draws, the very numbers, but made in the memory of its mask."""
+        first = self.axis is None
+        self._check(value)
+        shape = (self.draws, *value.shape) if first else value.shape
+        keep = torch.empty(shape, dtype=value.dtype)
+        keep = keep.bernoulli_(1 - p).div_(1 - p).mul_(value) if p < 1 else keep.zero_()
+        return keep.flatten(0, 1) if first else keep
+
+    def _check(self, value: Any) -> None:
+        """Refuse what isn't a row for each item, or draw once the copies are made, which is from now on."""
+        rows = self.items if self.axis is None else self.items * self.draws
         if not isinstance(value, Tensor) or rows not in value.shape[: 1 + (self.axis or 0)]:
             raise CopyError
         if self.axis is None:
             self._begin(0)
-            value = torch.cat([value] * self.draws)
-        return (value, *args[1:]), kwargs
 
     def _begin(self, axis: int) -> None:
         if not all(torch.equal(one.get_state(), was) for one, was in zip(self.generators, self.states, strict=True)):

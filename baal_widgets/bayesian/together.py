@@ -58,6 +58,17 @@ def items_at_once(model: nn.Module, data: Any, draws: int) -> int | None:
     return max(1, size // max(draws * max(costs.bytes_before, costs.bytes_after), 1))
 
 
+def items_for_speed(model: nn.Module, data: Any, draws: int, size: int | None = None) -> int:
+    """How many items are best passed through a model together, so that its weights are read seldom; 0 if unknown.
+
+    A quarter of the budget `size`: batches are not made larger at any price.
+    """
+    kind = device_of(model).type
+    with within_budget((BUDGETS.get(kind, BUDGETS["cpu"]) if size is None else size) // 4):
+        most = items_at_once(model, data, draws)
+    return 0 if most is None else min(most, 64 if kind == "cpu" else 512)
+
+
 def all_draws(model: nn.Module, data: Any, draws: int) -> Any:
     """Draws `[item, class, ..., draw]` of a batch, made together; `None` where the model can't do with that."""
     most = items_at_once(model, data, draws)

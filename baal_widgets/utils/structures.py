@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -95,3 +96,58 @@ def joined_items(parts: Sequence[Any], axes: int) -> Any:
     return map_structure(
         lambda *each: torch.cat(each) if each[0].ndim >= axes else torch.stack(each).float().mean(dim=0), *parts
     )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Batches as one, and how many items each had."""
+
+    whole: Any
+    sizes: tuple[int, ...]
+
+    def split(self, outputs: Any) -> Iterator[Any]:
+        """The outputs for each of the batches, which are rows as the items were."""
+        if len(self.sizes) == 1:
+            yield outputs
+            return
+        first = 0
+        for size in self.sizes:
+            yield map_structure(lambda one, at=first, size=size: one[at : at + size], outputs)
+            first += size
+
+
+def regrouped(batches: Iterable[Any], limit: Callable[[], int]) -> Iterator[Group]:
+    """Batches in their order, as many of them in one as have no more items than the limit of the moment.
+
+    Only batches of tensors that differ in nothing but their number of items come together.
+    """
+    held: list[Any] = []
+    for batch in batches:
+        most = limit()
+        alike = held and _kind(batch) is not None and _kind(batch) == _kind(held[0])
+        if held and not (alike and sum(map(batch_size_of, [*held, batch])) <= most):
+            yield _group(held)
+            held = []
+        held.append(batch)
+        if batch_size_of(batch) >= limit():
+            yield _group(held)
+            held = []
+    if held:
+        yield _group(held)
+
+
+def _group(batches: Sequence[Any]) -> Group:
+    return Group(joined(batches, dim=0), tuple(map(batch_size_of, batches)))
+
+
+def _kind(data: Any) -> Any:
+    """What batches have in common that can be put together: the form of an item; `None` where they can't be."""
+    if isinstance(data, Tensor):
+        return (data.shape[1:], data.dtype) if data.ndim else None
+    if isinstance(data, Mapping):
+        kinds: tuple[Any, ...] = tuple(_kind(one) for one in data.values())
+        return None if None in kinds else (tuple(data), kinds)
+    if isinstance(data, (list, tuple)):
+        kinds = tuple(_kind(one) for one in data)
+        return None if None in kinds or not kinds else kinds
+    return None
