@@ -298,7 +298,10 @@ class Learner:
     def _draws(self, inputs: Dataset[Any], n: int, course: Course, phase: str) -> Iterator[Floats]:
         """Predictions `[batch, class, draw]`, batch by batch, reporting each."""
         size, seen = max(self.training.batch_size, 64), 0
-        for part in self.predictor.predict_on_dataset_generator(inputs, batch_size=size, iterations=self.iterations):
+        # scores are made where the model is; whoever looks at all draws together gets them as they are kept
+        alone = phase == "score" and self.heuristic.score is not None
+        predict = self.predictor.draws_on_dataset if alone else self.predictor.predict_on_dataset_generator
+        for part in predict(inputs, batch_size=size, iterations=self.iterations):
             yield _of_each_class(part) if self.multi_label else part
             seen += len(part)
             course.report(phase, seen / n, f"{seen} of {n} images")
@@ -457,10 +460,11 @@ class WithTargets:
         return self.collate_fn([(one, -1) for one in inputs])
 
 
-def _of_each_class(logits: Floats) -> Floats:
-    """`[item, class, draw]` as the probabilities of no and yes, `[item, 2, class, draw]`."""
-    yes = torch.from_numpy(logits).float().sigmoid()
-    return torch.stack([1 - yes, yes], dim=1).numpy()
+def _of_each_class(logits: Any) -> Any:
+    """`[item, class, draw]` as the probabilities of no and yes, `[item, 2, class, draw]`, in the kind they came in."""
+    yes = torch.as_tensor(logits).float().sigmoid()
+    both = torch.stack([1 - yes, yes], dim=1)
+    return both if isinstance(logits, torch.Tensor) else both.numpy()
 
 
 def _classes_in(row: torch.Tensor) -> tuple[int, ...]:

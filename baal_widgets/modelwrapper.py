@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import default_collate
 
-from baal_widgets.active.heuristics.heuristics import AbstractHeuristic
 from baal_widgets.arrays import as_numpy
 from baal_widgets.bayesian.common import BayesianModule, draw_together, draws_once, redraw, sample, share_structure
 from baal_widgets.bayesian.dropout import unpatch_module
@@ -38,6 +37,9 @@ from baal_widgets.utils.structures import (
     regrouped,
     to_device,
 )
+
+if TYPE_CHECKING:  # the loop there is built upon what is here
+    from baal_widgets.active.heuristics.heuristics import AbstractHeuristic
 
 Criterion = Callable[[Any, Any], Tensor]
 Optimizer = torch.optim.Optimizer

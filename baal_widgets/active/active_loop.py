@@ -16,6 +16,7 @@ from baal_widgets.active.dataset.base import RandomSource, as_generator
 from baal_widgets.active.heuristics import AbstractHeuristic, Random
 from baal_widgets.active.heuristics.knowledge import N_TARGETS, known_to
 from baal_widgets.checks import positive
+from baal_widgets.modelwrapper import ModelWrapper
 
 
 class ActiveLearningLoop:
@@ -28,6 +29,8 @@ class ActiveLearningLoop:
     inputs whose labels matter, for EPIG; left out, a random part of the pool. With heuristics that weigh items
     together, such as BatchBALD, let `get_probabilities` draw the same models for all items
     (`MCConsistentDropoutModule`).
+    With `wrapper.predict_on_dataset` for `get_probabilities`, and a heuristic that scores items one by one, no more
+    than a few batches of predictions are held at a time.
     Labels come from the dataset itself, as in research; for a person's labels take `query()`, or a
     `LabellingSession`.
     """
@@ -97,11 +100,20 @@ class ActiveLearningLoop:
         return known_to(
             self.heuristic,
             asked,
-            predict=lambda dataset: self.get_probabilities(dataset, **self.kwargs),
+            predict=self._predict,
             features=self.get_features,
             labelled=Subset(whole, np.flatnonzero(self.dataset.labelled).tolist()),
             targets=targets,
         )
+
+    def _predict(self, dataset: Dataset[Any]) -> Any:
+        wrapper = getattr(self.get_probabilities, "__self__", None)
+        one_by_one = self.heuristic.takes == ("predictions",) and self.heuristic.score is not None
+        # only where nobody has put another method in its place
+        if one_by_one and getattr(self.get_probabilities, "__func__", None) is ModelWrapper.predict_on_dataset:
+            assert isinstance(wrapper, ModelWrapper)
+            return wrapper.draws_on_dataset(dataset, **self.kwargs)
+        return self.get_probabilities(dataset, **self.kwargs)
 
     def _candidates(self, pool: Dataset[Any] | None) -> tuple[npt.NDArray[np.int64], Dataset[Any]]:
         """The positions in the whole pool that are asked about, and the dataset that holds just those."""
