@@ -62,7 +62,7 @@ def baals(device, hidden, items, side, batch, draws, caching=False):
 
     def run():
         parts = wrapper.predict_on_dataset_generator(data, iterations=draws, verbose=False)
-        return BaalBALD().get_uncertainties(parts)
+        return BaalBALD().get_uncertainties_generator(parts)
 
     return run
 
