@@ -125,7 +125,7 @@ def operations(device, hidden, items, side, batch, draws):
     return run, items * (before.get_total_flops() + draws * after.get_total_flops())
 
 
-QUICK = {"hidden": 8, "items": 3, "side": 32, "batch": 2, "draws": 3}
+QUICK = {"hidden": 256, "items": 3, "side": 32, "batch": 2, "draws": 20}
 SMALL, LARGE = (
     {"hidden": 4096, "items": 96, "side": 32, "batch": 16, "draws": 20},
     {"hidden": 4096, "items": 4, "side": 224, "batch": 2, "draws": 20},
