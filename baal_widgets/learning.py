@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,16 @@ from baal_widgets.active.stopping_criteria import cohen_kappa
 from baal_widgets.arrays import as_numpy
 from baal_widgets.bayesian.common import BayesianModule, draws_once
 from baal_widgets.bayesian.dropout import MCDropoutModule, stochastic_layers
+from baal_widgets.bayesian.folded import FoldedDropoutModule, can_fold
+from baal_widgets.inputs import MEMORY
 from baal_widgets.insight import Dispute, Insight, Predicted, Recorder, disputed, unit_rows
 from baal_widgets.jobs import Course, Job
 from baal_widgets.measures import measures, measures_of_sets, rounded
 from baal_widgets.merging import measured_by_class
 from baal_widgets.models import small_cnn
 from baal_widgets.modelwrapper import ModelWrapper
-from baal_widgets.sources import Inputs, Source, input_of, target_of
+from baal_widgets.reading import Reading
+from baal_widgets.sources import Source, input_of, target_of
 from baal_widgets.training import Training, until_flat
 from baal_widgets.widening import output_layer, widen
 
@@ -39,7 +43,7 @@ N_EXPLAINED = 264  # of the ranking, by its features
 N_REMEMBERED = 2_000  # of the pool, by which one lesson's model is compared with that of the next
 N_PANEL = 500  # of the pool that stand for it where the heuristic looks at no predictions
 AT_ONCE = 512  # items between two looks at whether the job is cancelled
-WEIGHTS = {"train": 0.8, "test": 0.1, "score": 0.08, "explain": 0.02}
+WEIGHTS = {"features": 4.0, "train": 0.8, "test": 0.1, "score": 0.08, "explain": 0.02}
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class Learner:
         targets: Dataset[Any] | None = None,
         explained: int = N_EXPLAINED,
         multi_label: bool = False,
+        features: Path | bool = True,
+        memory: int = MEMORY,
     ) -> None:
         self.source, self.test_set, self.heuristic, self.targets = source, test_set, heuristic, targets
         self.iterations, self.training, self.n_classes, self.seed = iterations, training, n_classes, seed
@@ -96,7 +102,16 @@ class Learner:
                 device=device,
             )
         self.wrapper = wrapper
-        self.predictor = self._predictor()
+        self.reading = Reading(
+            source,
+            test_set,
+            targets,
+            features=features,
+            memory=memory,
+            device=wrapper.device,
+            plain=wrapper.args.collate_fn is None and not wrapper.args.workers,
+        )
+        self._built()
         self._initial = copy.deepcopy(wrapper.model.state_dict())
         self._n_outputs = n_classes
         self.merged: Mapping[int, int] = {}
@@ -125,8 +140,8 @@ class Learner:
         """
         with _taking_turns(job):
             twin = copy.copy(self)
-            twin.wrapper = self.wrapper.twin()
-            twin.predictor = twin._predictor()
+            twin.wrapper, twin.reading = self.wrapper.twin(), self.reading.twin()
+            twin._built()
             twin._rates, twin._said = dict(self._rates), None
         return twin
 
@@ -153,9 +168,11 @@ class Learner:
             self._grow()
             if self.multi_label:
                 targets = {item: self._row(row) for item, row in targets.items()}
-            course = self._course(job, len(targets), len(candidates), insight)
+            self._begin()
+            missing = self._take_apart([*targets, *candidates], job)
+            course = self._course(job, len(targets), len(candidates), insight, missing)
+            self.reading.fill(course)
             course.report("train", 0.0, f"training on {len(targets)} labels")
-            self.wrapper.load_state_dict(self._initial)
             losses, converged = self._train(targets, course)
             self._fit(targets, course)
             told: dict[str, Any] = {
@@ -194,9 +211,11 @@ class Learner:
 
     def _train(self, targets: Mapping[int, Any], course: Course) -> tuple[list[float], bool]:
         training, losses, flat = self.training, list[float](), False
-        steps = self.wrapper.training_steps(
-            self.source.examples(targets),
-            optimizer=training.make_optimizer(self.wrapper.get_params()),
+        examples, whole = self.reading.examples(targets)
+        student = self.wrapper if whole else self._student
+        steps = student.training_steps(
+            examples,
+            optimizer=training.make_optimizer(student.get_params()),
             batch_size=training.batch_size,
             epoch=training.max_steps,  # an epoch has at least one step
         )
@@ -233,7 +252,7 @@ class Learner:
         if self._test_targets is None:
             found = [target_of(example) for example in each(test_set)]
             self._test_targets = np.array([as_numpy(one) if self.multi_label else int(one) for one in found])
-        parts = self._draws(Inputs(test_set), len(self._test_targets), course, "test")
+        parts = self._draws(self.reading.test(), len(self._test_targets), course, "test")
         means = [part[:, 1] if self.multi_label else to_probabilities(part) for part in parts]
         mean = np.concatenate([one.mean(axis=-1) for one in means])
         if mean.ndim != 2 or mean.shape[1] != self._n_outputs:
@@ -253,7 +272,10 @@ class Learner:
         """The candidates ranked by the model as it came; `None` where the heuristic needs a trained one."""
         if "features" not in self.heuristic.takes[:1]:
             return None
-        course = self._course(Job(lambda _: None), 0, len(candidates), False)
+        job: Job[Any] = Job(lambda _: None)
+        missing = self._take_apart([*candidates, *labelled], job)
+        course = self._course(job, 0, len(candidates), False, missing)
+        self.reading.fill(course)
         return self._rank(candidates, labelled, 0, course, Recorder(()))
 
     def _rank(
@@ -274,10 +296,10 @@ class Learner:
 
         known = known_to(
             self.heuristic,
-            self.source.inputs(candidates),
+            self.reading.inputs(candidates),
             predict=predict,
             features=self.predictor.features_on_dataset,
-            labelled=self.source.inputs(sorted(labelled)),
+            labelled=self.reading.inputs(sorted(labelled)),
             targets=self._targets(candidates),
         )
         heuristic = copy.copy(self.heuristic)
@@ -289,15 +311,15 @@ class Learner:
     def _targets(self, candidates: Sequence[int]) -> Dataset[Any]:
         """The inputs whose labels matter: those given, or some of the candidates; none where nobody asks."""
         if "target_predictions" not in self.heuristic.takes:
-            return self.source.inputs(())
+            return self.reading.inputs(())
         if self.targets is not None:
-            return Inputs(self.targets)
+            return self.reading.targets()
         rng = np.random.default_rng([self.seed, len(candidates)])
-        return self.source.inputs(rng.choice(candidates, min(N_TARGETS, len(candidates)), replace=False).tolist())
+        return self.reading.inputs(rng.choice(candidates, min(N_TARGETS, len(candidates)), replace=False).tolist())
 
     def _draws(self, inputs: Dataset[Any], n: int, course: Course, phase: str) -> Iterator[Floats]:
         """Predictions `[batch, class, draw]`, batch by batch, reporting each."""
-        size, seen = max(self.training.batch_size, 64), 0
+        size, seen = max(self.training.batch_size, 64 if not self.reading.has_features else 4 * AT_ONCE), 0
         # scores are made where the model is; whoever looks at all draws together gets them as they are kept
         alone = phase == "score" and self.heuristic.score is not None
         predict = self.predictor.draws_on_dataset if alone else self.predictor.predict_on_dataset_generator
@@ -358,7 +380,7 @@ class Learner:
 
     def _predicted(self, items: Sequence[int], course: Course) -> Predicted:
         recorder = Recorder(items, self.multi_label)
-        for part in self._draws(self.source.inputs(items), len(items), course, "explain"):
+        for part in self._draws(self.reading.inputs(items), len(items), course, "explain"):
             recorder.add(part)
         return recorder.predicted()
 
@@ -367,7 +389,7 @@ class Learner:
         parts = []
         for first in range(0, len(items), AT_ONCE):
             course.report("explain", first / len(items), f"features of {len(items)} images")
-            some = self.source.inputs(items[first : first + AT_ONCE])
+            some = self.reading.inputs(items[first : first + AT_ONCE])
             try:
                 parts.append(unit_rows(self.predictor.features_on_dataset(some, batch_size=64)))
             except ValueError:
@@ -393,8 +415,8 @@ class Learner:
                 agreement = rounded(cohen_kappa(said, said_before))
         return {"pool": {"n": int(finite.sum()), **means}, "agreement": agreement}
 
-    def _course(self, job: Job[Any], n_labelled: int, n_candidates: int, insight: bool) -> Course:
-        plan = {"train": n_labelled}
+    def _course(self, job: Job[Any], n_labelled: int, n_candidates: int, insight: bool, n_missing: int = 0) -> Course:
+        plan = {"features": n_missing, "train": n_labelled}
         if self.test_set is not None:
             plan["test"] = len(self.test_set)  # type: ignore[arg-type]
         plan["score"] = n_candidates
@@ -407,11 +429,33 @@ class Learner:
         row = torch.as_tensor(target, dtype=torch.float32)
         return nn.functional.pad(row, (0, self._n_outputs - len(row)))
 
+    def _built(self) -> None:
+        """The wrapper has a new model: nothing is known of it yet."""
+        self._student, self._is_apart = self.wrapper, False
+        self.reading.take_apart(None)
+        self.predictor = self._predictor()
+
+    def _begin(self) -> None:
+        """Set the weights that a lesson starts from, and forget what was fitted to others."""
+        self.wrapper.load_state_dict(self._initial)
+
+    def _take_apart(self, items: Sequence[int], job: Job[Any]) -> int:
+        """Let the head alone learn and predict where the rest is frozen; how many features there are to compute."""
+        if not self._is_apart and items:
+            found = self.reading.split(self.wrapper, items)
+            if found is not None:
+                self._student = self.wrapper.around(found.head)
+                self.reading.take_apart(found)
+                self.predictor = self._predictor()
+            self._is_apart = True
+        return self.reading.look(items, job)
+
     def _predictor(self) -> ModelWrapper:
         """What predicts as the wrapper does, with the model's uncertainty, from inputs alone."""
-        collate_fn = self.wrapper.args.collate_fn
+        collate_fn, head = self.wrapper.args.collate_fn, self._student.model
+        folds = self._student is not self.wrapper and can_fold(head) and bool(stochastic_layers(head))
         return ModelWrapper(
-            posterior_of(self.wrapper.model, joint=self.heuristic.joint),
+            FoldedDropoutModule(head) if folds else posterior_of(head, joint=self.heuristic.joint),
             args=replace(
                 self.wrapper.args, optimizer=None, collate_fn=None if collate_fn is None else WithTargets(collate_fn)
             ),
@@ -445,7 +489,7 @@ class Learner:
             layer = self._output_layer(n)
             if layer is not None:
                 widen(self.wrapper.model, layer, n, self.seed)
-        self.predictor = self._predictor()
+        self._built()
         self._initial = copy.deepcopy(self.wrapper.model.state_dict())
         self._n_outputs = n
 

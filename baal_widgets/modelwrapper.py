@@ -20,8 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import default_collate
 
 from baal_widgets.arrays import as_numpy
+from baal_widgets.batched import Batched, Gathering, collated
 from baal_widgets.bayesian.common import BayesianModule, draw_together, draws_once, redraw, sample, share_structure
 from baal_widgets.bayesian.dropout import unpatch_module
+from baal_widgets.bayesian.frozen import rest
 from baal_widgets.bayesian.together import items_for_speed, within_budget
 from baal_widgets.devices import Fitting, device_for, parts_of
 from baal_widgets.metrics.mixin import MetricMixin
@@ -347,6 +349,13 @@ class ModelWrapper(MetricMixin):
         twin._fits_to_train, twin._fits_to_predict = Fitting(), Fitting()
         return twin
 
+    def around(self, model: nn.Module) -> Self:
+        """The same wrapper, with the same metrics, around another model, such as the head of this one."""
+        other = copy.copy(self)
+        other.model = model
+        other._fits_to_train, other._fits_to_predict = Fitting(), Fitting()
+        return other
+
     # The model
 
     def get_params(self) -> Iterator[nn.Parameter]:
@@ -367,8 +376,9 @@ class ModelWrapper(MetricMixin):
             self.model.load_fitted_state(state_dict[POSTERIOR])
 
     def train(self) -> None:
-        """Switch the model to training mode."""
+        """Switch the model to training mode, but for what is frozen in it: its statistics are not to move."""
         self.model.train()
+        rest(self.model)
 
     def eval(self) -> None:
         """Switch the model to evaluation mode. MC-Dropout stays on."""
@@ -570,12 +580,11 @@ class ModelWrapper(MetricMixin):
         return items_for_speed(self.model, data, iterations, self.args.memory)
 
     def _loader(self, dataset: Dataset[Any], told: TrainingArgs, shuffle: bool) -> DataLoader[Any]:
+        collate_fn = told.collate_fn or default_collate
+        if isinstance(dataset, Batched) and told.collate_fn is None:
+            dataset, collate_fn = Gathering(dataset), collated
         return DataLoader(
-            dataset,
-            batch_size=told.batch_size,
-            shuffle=shuffle,
-            num_workers=told.workers,
-            collate_fn=told.collate_fn or default_collate,
+            dataset, batch_size=told.batch_size, shuffle=shuffle, num_workers=told.workers, collate_fn=collate_fn
         )
 
     def _place(self, use_cuda: bool | None) -> torch.device:

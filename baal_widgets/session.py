@@ -36,6 +36,7 @@ from baal_widgets.claims import Ranking, begun, in_hands, is_free, is_open, rank
 from baal_widgets.consistency import consistency
 from baal_widgets.exchanging import Exchanging
 from baal_widgets.identity import Files
+from baal_widgets.inputs import MEMORY
 from baal_widgets.insight import Dispute, Explanation, Insight
 from baal_widgets.jobs import Job
 from baal_widgets.journal import NAMING, Answer, Draft, Journal, JournalMovedError, Query, State, fold, keep
@@ -89,6 +90,11 @@ class LabellingSession(Exchanging, People):
 
     `weights` is a folder for the model's weights after each lesson, `True` one beside the journal: see `load_weights`.
 
+    Of a model whose first layers are frozen (no parameter has a gradient, nothing drops) the head alone learns, from
+    the `features` of each item: computed once, kept beside the journal or in the folder named, and made anew for files,
+    weights or transforms that changed. `False` computes them each time. Inputs that are the same at each read are
+    kept in `memory` bytes a dataset.
+
     An item is its index in the whole dataset. Every answer is on disk when the call that gave it returns.
     All methods may be called from any thread.
     """
@@ -115,6 +121,8 @@ class LabellingSession(Exchanging, People):
         weights: str | os.PathLike[str] | bool | None = None,
         overlap: int = 1,
         claim_minutes: float = 10.0,
+        features: bool | str | os.PathLike[str] = True,
+        memory: int = MEMORY,
     ) -> None:
         names = check_classes(classes)
         self.multi_label = bool(multi_label)
@@ -144,6 +152,8 @@ class LabellingSession(Exchanging, People):
             seed=seed,
             targets=targets,
             multi_label=self.multi_label,
+            features=features_folder(features, journal),
+            memory=memory,
             explained=(1 + RESERVE) * self.query_size,
         )
         self._learner = learner(n_classes=len(names))
@@ -880,6 +890,16 @@ class LabellingSession(Exchanging, People):
         return asking(
             chosen, number=number, round_=round_, keys=self._register.keys, repeats=again, annotator=self.annotator
         )
+
+
+def features_folder(features: bool | str | os.PathLike[str], journal: str | os.PathLike[str] | None) -> Path | bool:
+    """Where features are kept: the folder named, else one beside the journal's file; `True` for in memory."""
+    if not isinstance(features, bool):
+        return Path(features).expanduser()
+    if not features or journal is None or "://" in os.fspath(journal):
+        return features
+    path = Path(journal).expanduser()
+    return path.with_name(f"{path.name}.features")
 
 
 def n_outputs(model: nn.Module | ModelWrapper) -> int | None:
