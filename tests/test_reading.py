@@ -254,7 +254,7 @@ def test_a_session_keeps_features_beside_its_journal(tmp_path):
         assert accuracy.shape == (70,)
         asked = session.ask().items
     assert list((tmp_path / "labels.db.features").rglob("*.block"))
-    with LabellingSession.open(journal, data, make_model(), **told) as session:
+    with LabellingSession.open(journal, data, make_model(), training=SHORT, device="cpu") as session:
         assert session.ask().items == asked
 
 

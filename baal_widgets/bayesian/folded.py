@@ -45,7 +45,7 @@ class FoldedDropoutModule(MCConsistentDropoutModule):
         return value if value.ndim == 3 else value[..., None].expand(-1, -1, draws).contiguous()
 
     def _masks(self, layer: nn.Module, n_features: int, draws: int, like: Tensor) -> Tensor:
-        """What `layer` multiplies the features of all items by, `[feature, draw]`: asked of itself, so the same ones."""
+        """What `layer` multiplies the features of all items by, `[feature, draw]`: the very masks it makes."""
         ones, masks = like.new_ones((1, n_features)), []
         for number in range(draws):
             with draw_number(layer, number):
