@@ -20,6 +20,7 @@ from baal_widgets.bayesian.frozen import Split
 from baal_widgets.bayesian.swapping import own_class
 from baal_widgets.features_store import FeatureStore, digest_of, mark_of
 from baal_widgets.inputs import InputsOf, KeptInputs, reads_alike
+from baal_widgets.utils.structures import inputs_of
 
 N_PROBES = 8
 AT_ONCE = 64  # images between two looks at whether the job is cancelled
@@ -86,15 +87,15 @@ class Shelf:
         """Compute the features that are missing, block by block. What `told` raises ends it between two batches."""
         assert self._store is not None
         assert self._split is not None
-        split, done, inputs = self._split, 0, KeptInputs(self.dataset, 0)
+        split, done = self._split, 0
 
         def compute(some: list[int]) -> Tensor:
             nonlocal done
             parts = []
             for first in range(0, len(some), AT_ONCE):
                 told(done, len(items))
-                data = inputs.gather(some[first : first + AT_ONCE]).to(self.device)
-                parts.append(split.features(data).cpu())
+                data = torch.stack([inputs_of(self.dataset[item]) for item in some[first : first + AT_ONCE]])
+                parts.append(split.features(data.to(self.device)).cpu())
                 done += len(data)
             return torch.cat(parts)
 
@@ -103,7 +104,7 @@ class Shelf:
 
     def _mark(self, item: int) -> bytes:
         if self.files is None:
-            return digest_of(KeptInputs(self.dataset, 0).read(item))
+            return digest_of(inputs_of(self.dataset[item]))
         try:
             found = os.stat(self.files[item])
         except OSError as error:
@@ -115,7 +116,7 @@ class Shelf:
         now, same = dict[str, list[str]](), True
         for item in np.unique(np.linspace(0, self.n - 1, N_PROBES).astype(int)).tolist():
             try:
-                given = digest_of(KeptInputs(self.dataset, 0).read(item)).hex()
+                given = digest_of(inputs_of(self.dataset[item])).hex()
             except Exception:  # noqa: S112  # a damaged file says nothing of the transform
                 continue
             now[self.keys[item]] = [self._mark(item).hex(), given]
