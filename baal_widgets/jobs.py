@@ -14,6 +14,9 @@ T = TypeVar("T")
 OPEN_ENDED = frozenset({"train", "check"})
 """Phases that end when they are done and not at a number of steps."""
 
+LONG = frozenset({"features"})
+"""Phases so long that the time to their end is worth telling where nothing is known of those after them."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -141,6 +144,8 @@ class Course:
             return None
         for phase in phases[phases.index(self._phase) + 1 :]:
             rate = self.rates.get(phase, None if open_ended or phase in OPEN_ENDED else pace)
+            if rate is None and self._phase in LONG:
+                continue
             if rate is None:
                 return None
             left += rate * self.plan[phase]

@@ -2,7 +2,7 @@
 
 The same means: the same model from the same first weights, the same optimizer and batch size, as many of its steps
 (Baal, which trains by whole epochs, takes none more than we do), 20 draws of the same test set and of the same pool,
-and BALD. Our sessions do more than that in the time told: they keep a journal, measure calibration and explain the ranking.
+and BALD. Our sessions do more than that in the time told: a journal, calibration, reasons for the ranking.
 """
 
 from __future__ import annotations

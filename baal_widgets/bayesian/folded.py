@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baal_widgets.bayesian.common import draw_number
+from baal_widgets.bayesian.common import DrawsOnce, draw_number
 from baal_widgets.bayesian.consistent_dropout import MCConsistentDropoutModule
 from baal_widgets.bayesian.swapping import own_class
 
@@ -26,6 +26,10 @@ class FoldedDropoutModule(MCConsistentDropoutModule):
     all the rest. The distribution of an item's draws is the same; what differs is that all items see the same models.
     Batches of `[item, feature]` alone: others, and models that `can_fold` says no to, are sampled draw by draw.
     """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self._held: dict[int, tuple[Any, Tensor]] = {}  # the masks of the numbered draws, by layer
 
     def sample(self, data: Any, draws: int, replicate: bool = True) -> Any:
         model = self.parent_module
@@ -46,11 +50,18 @@ class FoldedDropoutModule(MCConsistentDropoutModule):
 
     def _masks(self, layer: nn.Module, n_features: int, draws: int, like: Tensor) -> Tensor:
         """What `layer` multiplies the features of all items by, `[feature, draw]`: the very masks it makes."""
+        assert isinstance(layer, DrawsOnce)
+        what = layer._seed, n_features, draws, like.dtype, like.device
+        held = self._held.get(id(layer))
+        if held is not None and layer._seed is not None and held[0] == what:
+            return held[1]
         ones, masks = like.new_ones((1, n_features)), []
         for number in range(draws):
             with draw_number(layer, number):
                 masks.append(layer(ones)[0])
-        return torch.stack(masks, dim=-1)
+        made = torch.stack(masks, dim=-1)
+        self._held[id(layer)] = (layer._seed, *what[1:]), made
+        return made
 
 
 def can_fold(model: nn.Module) -> bool:
