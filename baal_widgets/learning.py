@@ -66,8 +66,7 @@ class Learner:
 
     Works on a copy of the model that it was given, which stays as it was.
 
-    Every lesson starts from the weights the model came with, so what it knows depends on the labels and the
-    seed alone, not on the way there (Gal et al. 2017). `explained` items of each ranking are shown beside their
+    Every lesson starts from the weights the model came with, unless `training` says otherwise. `explained` items of each ranking are shown beside their
     neighbours. With `multi_label` an item may belong to several classes: targets are rows of zeros and ones, each
     output is the logit of one class, and a heuristic needs a `reduction` over the classes, such as "mean".
     """
@@ -192,6 +191,8 @@ class Learner:
                 self._insight(targets, candidates, items, scores, recorder, round_, told, course) if insight else None
             )
             course.end()
+            if self.training.start == "warm":
+                self._last = copy.deepcopy(self.wrapper.state_dict())
         told["uncertainty"] = _mean(scores)
         told["seconds"] = round(time.perf_counter() - began, 2)
         return Lesson(told, items, scores, found, None if found is None else self._told())
@@ -432,12 +433,13 @@ class Learner:
     def _built(self) -> None:
         """The wrapper has a new model: nothing is known of it yet."""
         self._student, self._is_apart = self.wrapper, False
+        self._last: dict[str, Any] | None = None
         self.reading.take_apart(None)
         self.predictor = self._predictor()
 
     def _begin(self) -> None:
-        """Set the weights that a lesson starts from, and forget what was fitted to others."""
-        self.wrapper.load_state_dict(self._initial)
+        """Set the weights that a lesson starts from: the first, or with a warm start those of the last that ended."""
+        self.wrapper.load_state_dict(self._initial if self._last is None else self._last)
 
     def _take_apart(self, items: Sequence[int], job: Job[Any]) -> int:
         """Let the head alone learn and predict where the rest is frozen; how many features there are to compute."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,11 @@ class Training:
     `optimizer` builds one from the parameters (default: Adam at `lr`). Training stops when the mean loss of the
     last `window` steps is below `enough` or less than `tolerance` (a share) under that of the window before,
     not before `min_steps` and never after `max_steps`.
+
+    `start` "reset" begins each lesson by the weights that the model came with, so that what it knows depends on the
+    labels and the seed alone, and a session that is opened again goes on as it would have (Gal et al. 2017). "warm"
+    begins by those of the last lesson: fewer steps, but a model that was trained on few labels generalises worse for it
+    later (Ash and Adams 2020, arXiv:1910.08475), and one that is opened again starts from the beginning.
     """
 
     batch_size: int = 32
@@ -33,6 +39,11 @@ class Training:
     tolerance: float = 0.05
     enough: float = 0.05
     optimizer: OptimizerOf | None = None
+    start: Literal["reset", "warm"] = "reset"
+
+    def __post_init__(self) -> None:
+        if self.start not in ("reset", "warm"):
+            raise ValueError(f"Expected start to be 'reset' or 'warm', got {self.start!r}.")
 
     def make_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         if self.optimizer is not None:

@@ -340,3 +340,15 @@ def test_inputs_that_differ_between_reads_or_draw_are_read_each_time():
     assert not KeptInputs(Turning()).keeps
     assert not KeptInputs([{"a": 1}]).keeps
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_warm_start_goes_on_from_the_last_lesson_that_ended():
+    warm, reset = (make_learner(training=Training(min_steps=20, max_steps=20, window=5, start=start, lr=1e-2))
+                   for start in ("warm", "reset"))  # fmt: skip
+    first, again = (
+        [lesson(learner, round_=round_).metrics["losses"] for round_ in (1, 2)] for learner in (warm, reset)
+    )
+    assert first[0] == again[0]
+    assert np.mean(first[1][:5]) < np.mean(again[1][:5])
+    kept = [lesson(learner, round_=3).scores for learner in (warm.fork(Job(lambda _: None)), reset)]
+    assert kept[0] == kept[1]

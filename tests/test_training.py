@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,3 +29,8 @@ def test_it_says_when_it_had_to_stop_before_the_loss_was_flat():
 def test_it_never_runs_longer_than_allowed(min_steps, max_steps, window):
     training = Training(min_steps=min_steps, max_steps=max_steps, window=window)
     assert 1 <= len(list(until_flat(iter(FALLING), training))) <= max_steps
+
+
+def test_a_start_that_is_neither_is_refused():
+    with pytest.raises(ValueError, match="reset"):
+        Training(start="cold")

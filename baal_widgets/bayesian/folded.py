@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baal_widgets.bayesian.common import DrawsOnce, draw_number
-from baal_widgets.bayesian.consistent_dropout import MCConsistentDropoutModule
+from baal_widgets.bayesian.consistent_dropout import ConsistentDropout, MCConsistentDropoutModule
 from baal_widgets.bayesian.swapping import own_class
 
 _BY_ELEMENT = (
@@ -24,7 +24,8 @@ class FoldedDropoutModule(MCConsistentDropoutModule):
     A mask of a linear layer's inputs is one of its weight's columns, so the draws of `[item, feature]` by
     `Dropout, Linear` are one product with `draws x classes` rows: to draw a mask for each item would take longer than
     all the rest. The distribution of an item's draws is the same; what differs is that all items see the same models.
-    Batches of `[item, feature]` alone: others, and models that `can_fold` says no to, are sampled draw by draw.
+    Batches of `[item, feature]` alone: others, and models that `can_fold` says no to, are sampled draw by draw. What
+    `replicate` would spare is not taken: a batch's draws need no more memory than the predictions themselves.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -35,7 +36,7 @@ class FoldedDropoutModule(MCConsistentDropoutModule):
         model = self.parent_module
         inside = [part for part in model.modules() if part is not model]
         folds = can_fold(model) and isinstance(data, Tensor) and data.ndim == 2 and data.is_floating_point()
-        if not folds or not replicate or any(part.training for part in inside):
+        if not folds or any(part.training for part in inside):
             return super().sample(data, draws, replicate)
         value: Tensor = data
         mask: Tensor | None = None
@@ -69,7 +70,7 @@ def can_fold(model: nn.Module) -> bool:
     if type(model).forward is not nn.Sequential.forward:
         return False
     layers = list(model.children())
-    known = all(own_class(layer) in (nn.Linear, nn.Dropout, *_BY_ELEMENT) for layer in layers)
+    known = all(own_class(layer) in (nn.Linear, nn.Dropout, ConsistentDropout, *_BY_ELEMENT) for layer in layers)
     before = zip(layers, [*layers[1:], nn.Identity()], strict=True)
     linear_next = all(own_class(after) is nn.Linear for layer, after in before if _is_dropout(layer))
     heard = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)

@@ -138,6 +138,16 @@ def test_folded_draws_are_those_of_the_same_masks_one_by_one(head):
     torch.testing.assert_close(*given)
 
 
+def test_a_wrapper_draws_from_a_head_by_one_product_a_batch(monkeypatch):
+    wrapper = ModelWrapper(FoldedDropoutModule(HEADS[0]()), device="cpu")
+    products, linear = [], torch.nn.functional.linear
+    monkeypatch.setattr(
+        "baal_widgets.bayesian.folded.F.linear", lambda *told: products.append(told[1].shape) or linear(*told)
+    )
+    assert wrapper.predict_on_dataset(torch.randn(50, 30), batch_size=25, iterations=7).shape == (50, 4, 7)
+    assert products == [(28, 30)] * 2
+
+
 @pytest.mark.parametrize(
     "head",
     [
