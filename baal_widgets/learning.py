@@ -66,9 +66,11 @@ class Learner:
 
     Works on a copy of the model that it was given, which stays as it was.
 
-    Every lesson starts from the weights the model came with, unless `training` says otherwise. `explained` items of each ranking are shown beside their
-    neighbours. With `multi_label` an item may belong to several classes: targets are rows of zeros and ones, each
-    output is the logit of one class, and a heuristic needs a `reduction` over the classes, such as "mean".
+    Every lesson starts from the weights the model came with, unless `training` says otherwise. `explained` items of
+    each ranking are shown beside their neighbours. With `multi_label` an item may belong to several classes: targets
+    are rows of zeros and ones, each output is the logit of one class, and a heuristic needs a `reduction` over the
+    classes, such as "mean". Of a model with a frozen backbone the head alone learns, from `features` that are kept, and
+    its draws have one mask for all items: see `Reading` and `FoldedDropoutModule`.
     """
 
     def __init__(

@@ -343,12 +343,10 @@ def test_inputs_that_differ_between_reads_or_draw_are_read_each_time():
 
 
 def test_a_warm_start_goes_on_from_the_last_lesson_that_ended():
-    warm, reset = (make_learner(training=Training(min_steps=20, max_steps=20, window=5, start=start, lr=1e-2))
-                   for start in ("warm", "reset"))  # fmt: skip
-    first, again = (
-        [lesson(learner, round_=round_).metrics["losses"] for round_ in (1, 2)] for learner in (warm, reset)
-    )
+    told = {"min_steps": 20, "max_steps": 20, "window": 5, "lr": 1e-2}
+    learners = [make_learner(training=Training(start=start, **told)) for start in ("warm", "reset")]
+    first, again = ([lesson(one, round_=round_).metrics["losses"] for round_ in (1, 2)] for one in learners)
     assert first[0] == again[0]
     assert np.mean(first[1][:5]) < np.mean(again[1][:5])
-    kept = [lesson(learner, round_=3).scores for learner in (warm.fork(Job(lambda _: None)), reset)]
+    kept = [lesson(learner, round_=3).scores for learner in (learners[0].fork(Job(lambda _: None)), learners[1])]
     assert kept[0] == kept[1]
