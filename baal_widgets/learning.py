@@ -103,6 +103,7 @@ class Learner:
                 device=device,
             )
         self.wrapper = wrapper
+        self._last: dict[str, Any] | None = None  # the weights of the lesson before, for a warm start
         self.reading = Reading(
             source,
             test_set,
@@ -435,7 +436,7 @@ class Learner:
     def _built(self) -> None:
         """The wrapper has a new model: nothing is known of it yet."""
         self._student, self._is_apart = self.wrapper, False
-        self._last: dict[str, Any] | None = None
+        self._last = None
         self.reading.take_apart(None)
         self.predictor = self._predictor()
 
