@@ -162,7 +162,7 @@ def baals_loop(device, rounds, steps):
             wrapper.add_metric("accuracy", Hits)
             wrapper.train_on_dataset(pool)
             wrapper.test_on_dataset(data.test, average_predictions=DRAWS)
-            history.append({"n_labelled": len(pool), "accuracy": float(wrapper.metrics["test_accuracy"].value)})
+            history.append({"n_labelled": len(pool), "accuracy": wrapper.metrics["test_accuracy"].compute()})
             ranks = BALD()(wrapper.predict_on_dataset(pool.pool, iterations=DRAWS, verbose=False))
             pool.label(ranks[:24].tolist())
         return history
@@ -183,8 +183,7 @@ class Hits:
         self.right += int((output.argmax(1) == target).sum())
         self.n += len(target)
 
-    @property
-    def value(self):
+    def compute(self):
         return self.right / max(self.n, 1)
 
 
