@@ -162,7 +162,7 @@ def baals_loop(device, rounds, steps):
             wrapper.add_metric("accuracy", Hits)
             wrapper.train_on_dataset(pool)
             wrapper.test_on_dataset(data.test, average_predictions=DRAWS)
-            history.append({"n_labelled": len(pool), "accuracy": wrapper.metrics["test_accuracy"].compute()})
+            history.append({"n_labelled": len(pool), "accuracy": float(wrapper.metrics["test_accuracy"].compute())})
             ranks = BALD()(wrapper.predict_on_dataset(pool.pool, iterations=DRAWS, verbose=False))
             pool.label(ranks[:24].tolist())
         return history
@@ -184,7 +184,7 @@ class Hits:
         self.n += len(target)
 
     def compute(self):
-        return self.right / max(self.n, 1)
+        return torch.tensor(self.right / max(self.n, 1))
 
 
 def loop_ways(device, rounds):
