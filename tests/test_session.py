@@ -1,3 +1,4 @@
+import shutil
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -469,6 +470,7 @@ def test_labels_find_their_files_when_the_folder_has_grown(tmp_path):
     make_folder(folder / "0-first", 2)
     with LabellingSession.open(tmp_path / "labels.db", folder) as again:
         assert {again._source.keys[item]: label for item, label in again.labels.items()} == before
+    shutil.rmtree(folder / "0-first")  # in which there is another of the same content
     (folder / names[0]).unlink()
     with pytest.warns(UserWarning, match="not in the dataset"):
         again = LabellingSession.open(tmp_path / "labels.db", folder)

@@ -709,7 +709,7 @@ def test_an_item_may_have_several_labels_or_none(tmp_path):
         assert told_of(again) == before
         assert again.dataset.get_raw(3)[1].tolist() == [0, 1, 1]
         lines = again.export(tmp_path / "labels.csv").read_text().splitlines()
-        assert lines[2] == "2,2,[],me,0"
+        assert lines[2].startswith("2,2,[],me,0,")
     with pytest.raises(ValueError, match="multi_label"):
         make_session(tmp_path / "labels.db", classes=['a "b", c', "middle", "high"])
 

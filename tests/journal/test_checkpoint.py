@@ -67,7 +67,7 @@ def drafts(n, seed=0):
 
 def test_the_facts_hold_opinions_and_claims():
     journal = Journal()
-    journal.append(*drafts(150, 100))
+    journal.append(*drafts(500, 100))
     state = fold(journal.events(), INDEX)
     assert state.opinions
     assert state.asked.waiting
