@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import warnings
@@ -20,20 +19,15 @@ from torch.utils.data import Dataset
 
 from baal_widgets.active.dataset import ActiveLearningDataset
 from baal_widgets.active.heuristics import HEURISTICS, AbstractHeuristic, get_heuristic
+from baal_widgets.answering import Answering
 from baal_widgets.checks import (
-    check_about,
-    check_class,
-    check_class_name,
     check_classes,
     check_item,
-    check_merge,
     check_minutes,
     check_share,
-    check_text,
     positive,
 )
-from baal_widgets.claims import Ranking, begun, in_hands, is_free, is_open, ranking, share
-from baal_widgets.consistency import consistency
+from baal_widgets.claims import Ranking, begun, in_hands, is_free, ranking, share
 from baal_widgets.exchanging import Exchanging
 from baal_widgets.identity import Files
 from baal_widgets.inputs import MEMORY
@@ -43,6 +37,7 @@ from baal_widgets.journal import NAMING, Answer, Draft, Journal, JournalMovedErr
 from baal_widgets.learning import Learner, Lesson
 from baal_widgets.merging import explained, joined, still_disputed
 from baal_widgets.modelwrapper import ModelWrapper
+from baal_widgets.naming import Naming
 from baal_widgets.pace import per_minute
 from baal_widgets.people import People
 from baal_widgets.queries import RESERVE, asking, chosen_repeats
@@ -50,11 +45,8 @@ from baal_widgets.register import Register
 from baal_widgets.sources import open_source
 from baal_widgets.training import Training
 from baal_widgets.twin import RandomTwin
-from baal_widgets.vocabulary import Vocabulary
 from baal_widgets.weights import weights_folder
 
-LONGEST_NOTE = 10_000
-LONGEST_ID = 80
 MOST_REPEATS = 0.5
 OPENING = ("heuristic", "query_size", "seed", "repeats", "budget", "multi_label", "overlap", "claim_minutes")
 """The settings, besides the classes, that `open` takes from the journal."""
@@ -70,7 +62,7 @@ class Round:
     query: Query
 
 
-class LabellingSession(Exchanging, People):
+class LabellingSession(Answering, Naming, Exchanging, People):
     """Labels, a model that learns from them, and the question what to label next; all of it on disk.
 
     `dataset` is an `ActiveLearningDataset`, any torch dataset, or the path of a folder of images. `model` is a
@@ -222,25 +214,6 @@ class LabellingSession(Exchanging, People):
     def dataset(self) -> ActiveLearningDataset:
         """The `ActiveLearningDataset`, always in step with the journal."""
         return self._source.dataset
-
-    @property
-    def outputs(self) -> list[str]:
-        """The class that each output of the model stands for now, and each number in `dataset` and `test_set`.
-
-        That are `classes`, until one of them is merged into another: its output stays, and stands for the other one.
-        """
-        return self._state.outputs
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The classes of this moment, their names and numbers."""
-        with self._lock:
-            self._catch_up()
-            return self._words()
-
-    def present_name(self, name: str) -> str:
-        """What a class is called now that once had this name, after it was renamed or merged into another."""
-        return self._state.present_name(name)
 
     @contextmanager
     def moment(self) -> Iterator[None]:
@@ -495,169 +468,6 @@ class LabellingSession(Exchanging, People):
         ranked = self._learner.rank_unlabelled(candidates, self._state.labels)
         return [] if ranked is None else list(zip(*ranked, strict=True))
 
-    # Answering
-
-    def label(
-        self,
-        item: int,
-        label: str | int | Sequence[str | int],
-        *,
-        op_id: str | None = None,
-        group: str | None = None,
-        about: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Say what an item is: a class name or its index. Also changes a label given before.
-
-        With `multi_label` a list of classes, `()` for none of them. On disk when it returns. `op_id` names this very
-        answer: giving it again with the same id does nothing. Answers of one `group` are undone together. `about`
-        tells how it was given: `via` (`key`, `click`, `bulk`, `confirm`), `ms` (the time to think), `guess` (`hidden`,
-        `shown`), `view` (`grid`, `card`). Raises `IndexError`, `ValueError` or `TypeError`, and writes nothing, where
-        item or class is not known.
-        """
-        self._answer("label", item, label, op_id, _told(group, about))
-
-    def skip(
-        self,
-        item: int,
-        *,
-        why: str = "skip",
-        op_id: str | None = None,
-        group: str | None = None,
-        about: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Set an item aside: neither asked again nor trained on. A label takes it back.
-
-        `why` is `skip`, or `unsure` for one that somebody who knows more should look at. The rest is as in `label`.
-        """
-        if why not in ("skip", "unsure"):
-            raise ValueError(f"Expected why to be 'skip' or 'unsure', got {why!r}.")
-        reason = {"why": why} if why != "skip" else {}
-        self._answer("skip", item, None, op_id, {**reason, **_told(group, about)})
-
-    def review(self, item: int, label: Any = None, *, op_id: str | None = None) -> None:
-        """Say that a person has looked again at a label, which the model or other people dispute: `None` keeps it.
-
-        An answer like any other, for `undo` too. What was reviewed is no longer among the `disputes`, and what people
-        disagreed on is settled, until somebody contradicts it.
-        """
-        item = check_item(item, len(self._source.keys))
-        with self._lock:
-            self._catch_up()
-            stands = self._state.answers.get(item)
-            if stands is None or (stands.value is None and label is None):
-                if self._is_written(op_id):
-                    return
-                raise ValueError(f"Item {item} has no label to look at again: label(item, ...) gives it one.")
-            value = stands.value if label is None else self._value(label)
-            payload = {"review": "kept" if value == stands.value else "changed"}
-            self._write(self._draft("label", item, value, op_id, payload=payload))
-
-    def undo(self, *, op_id: str | None = None) -> int | None:
-        """Take back the last answer of this annotator that still stands; its item, `None` when there is none.
-
-        All answers of its group go with it; then the item is that of the first. Reaches back over retrains and
-        restarts.
-        """
-        return self._step_back_or_forth("undo", op_id)
-
-    def redo(self, *, op_id: str | None = None) -> int | None:
-        """Give again the answer that was last taken back, or its group; the item, `None` when there is none."""
-        return self._step_back_or_forth("redo", op_id)
-
-    def repeat(
-        self,
-        item: int,
-        label: str | int | Sequence[str | int],
-        *,
-        op_id: str | None = None,
-        about: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Answer one of the query's `repeats`. Changes no label: it is there for `consistency` alone."""
-        self._answer("repeat", item, label, op_id, _told(None, about))
-
-    @property
-    def repeated(self) -> dict[int, Any]:
-        """The answers given to the repeats of this annotator's last query, as in `labels`."""
-        with self._lock:
-            words = self._words()
-            return {item: words.told(value) for item, value in self._state.repeated.get(self.annotator, {}).items()}
-
-    @property
-    def consistency(self) -> dict[str, Any]:
-        """How often this annotator said the same of an item when it was last repeated: of `n` repeats `same`, their
-        `rate`, its 95 % `interval`, and Cohen's `kappa`. `None` stands for what cannot be told yet."""
-        with self._lock:
-            self._catch_up()
-            return consistency(self._state.again.get(self.annotator, {}).values())
-
-    # Beside the answers
-
-    def flag(self, item: int, on: bool = True, *, op_id: str | None = None) -> None:
-        """Put a flag on an item, to find it again, or take it off."""
-        if not isinstance(on, bool):
-            raise TypeError(f"Expected true or false for a flag, got {on!r}.")
-        item = check_item(item, len(self._source.keys))
-        with self._lock:
-            self._write(self._draft("flag", item, None, op_id, payload={"on": on}))
-
-    def note(self, item: int, text: str, *, op_id: str | None = None) -> None:
-        """Write down something about an item, at most 10,000 characters, in the place of what was there; `""` removes
-        it."""
-        item = check_item(item, len(self._source.keys))
-        text = check_text("a note", text, LONGEST_NOTE)
-        with self._lock:
-            self._write(self._draft("note", item, text, op_id))
-
-    def add_class(self, name: str, *, op_id: str | None = None) -> int:
-        """Add a class after the others; its index. The model learns of it in the next lesson.
-
-        Raises `ValueError` where there is one of that name, or where the model cannot be given another output.
-        """
-        name = check_class_name(name)
-        with self._lock:
-            self._catch_up()
-            if not self._is_written(op_id):
-                self._check_new(name)
-                if self._job is None or self._job.done:  # else the next lesson begins with it
-                    self._fit_learner(len(self.outputs) + 1)
-                self._write(Draft("class_added", value=name, **self._signed(op_id)))
-            return self.classes.index(check_class(self.classes, name))
-
-    def rename_class(self, old: str, new: str, *, op_id: str | None = None) -> None:
-        """Give a class another name, in every label too, those taken back included."""
-        new = check_class_name(new)
-        with self._lock:
-            self._catch_up()
-            if self._is_written(op_id):
-                return
-            if not isinstance(old, str):
-                raise TypeError(f"Expected the name of a class, got {old!r}.")
-            check_class(self.classes, old)
-            self._check_new(new)
-            self._write(Draft("class_renamed", payload={"old": old, "new": new}, **self._signed(op_id)))
-
-    def merge_classes(self, old: str, into: str, *, op_id: str | None = None) -> None:
-        """Let one class become part of another: every label `old`, those taken back included, is `into` from now on.
-
-        Where an item may have several classes, one that had both has `into` once. The model keeps its output for `old`,
-        and what it says by it counts for `into` (see `outputs`); a process or a file that still says `old` means
-        `into`. At least two classes must be left. `undo` does not take it back, but nothing is lost: the journal
-        holds what was said. To have the class again, `add_class(old)`, then give it the items that had it:
-        `fold(journal.events()[:n]).labels` are the labels after the first `n` facts, before the merge.
-        """
-        with self._lock:
-            while True:
-                self._catch_up()
-                if self._is_written(op_id):
-                    return
-                check_merge(self.classes, old, into)
-                merge = Draft("class_merged", payload={"old": old, "into": into}, **self._signed(op_id))
-                try:
-                    self._write(merge, after=self._state.seq)
-                except JournalMovedError:  # somebody else may have merged one of them meanwhile
-                    continue
-                return
-
     # Learning
 
     def learn(self, wait: bool = True) -> Any:
@@ -808,34 +618,6 @@ class LabellingSession(Exchanging, People):
                 f"{len(self._source.keys)}. Give another journal= for another dataset."
             )
 
-    def _answer_shown(self, item: int) -> Answer | None:
-        own = self._state.said(item, self.annotator)
-        return own if own or is_open(self._state, item, self._asker()) else self._state.answers.get(item)
-
-    def _answer(self, kind: str, item: int, label: Any, op_id: str | None, payload: Mapping[str, Any]) -> None:
-        item = check_item(item, len(self._source.keys))
-        with self._lock:
-            value = None if kind == "skip" else self._value(label)
-            self._write(self._draft(kind, item, value, op_id, payload=payload))
-
-    def _step_back_or_forth(self, kind: str, op_id: str | None) -> int | None:
-        with self._lock:
-            self._catch_up()
-            changes = getattr(self._state, f"next_to_{kind}")(self.annotator)
-            if not changes or self._is_written(op_id):
-                return None
-            ids = _ids(op_id, len(changes))
-            drafts = [
-                self._draft(kind, change.item, None, one, payload={"target": change.seq})
-                for change, one in zip(changes, ids, strict=True)
-            ]
-            self._write(*drafts)
-            return int(min(changes, key=lambda change: change.seq).item)
-
-    def _check_new(self, name: str) -> None:
-        if name in self._state.classes:
-            raise ValueError(f"There is a class {name!r} already. The classes are {', '.join(self._state.classes)}.")
-
     def _check_idle(self) -> None:
         if self._job is not None and not self._job.done:
             raise RuntimeError("The model is learning already: wait for job.result(), or call job.cancel().")
@@ -914,21 +696,3 @@ def _name_of(heuristic: str | AbstractHeuristic) -> str | None:
     if isinstance(heuristic, str):
         return heuristic.lower()
     return next((name for name, kind in HEURISTICS.items() if type(heuristic) is kind), None)
-
-
-def _told(group: str | None, about: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What goes along with an answer, checked; only what there is."""
-    told: dict[str, Any] = {}
-    if group is not None:
-        told["group"] = check_text("a group", group, LONGEST_ID, 1)
-    if about := check_about(about):
-        told["about"] = about
-    return told
-
-
-def _ids(op_id: str | None, n: int) -> list[str | None]:
-    """An id for each of the facts that one operation writes: its own for the first."""
-    if op_id is None:
-        return [None] * n
-    ids = [op_id, *(f"{op_id}.{place}" for place in range(1, n))]
-    return [one if len(one) <= LONGEST_ID else hashlib.sha256(one.encode()).hexdigest() for one in ids]
