@@ -84,21 +84,21 @@ def of_rows():
 
 
 KINDS = {
-    "texts": (texts, BagOfWords, BALD(), 15, 0.85),
-    "tables": (tables, of_rows, BALD(), 25, 0.7),
-    "time series": (series, lambda: Sequence(1), BALD(), 12, 0.85),
-    "segmentation masks": (masks, pixelwise, BALD(reduction="mean"), 6, 0.95),
+    "texts": (texts, BagOfWords, BALD(), 15, 1e-2, 0.85),
+    "tables": (tables, of_rows, BALD(), 25, 1e-2, 0.7),
+    "time series": (series, lambda: Sequence(1), BALD(), 20, 4e-3, 0.85),
+    "segmentation masks": (masks, pixelwise, BALD(reduction="mean"), 6, 1e-2, 0.95),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loop_learns(kind):
-    make_data, make_model, heuristic, epoch, enough = KINDS[kind]
+    make_data, make_model, heuristic, epoch, rate, enough = KINDS[kind]
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     pool, test = TensorDataset(*make_data(300, rng)), TensorDataset(*make_data(200, rng))
     model = MCDropoutModule(make_model())
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     wrapper = ModelWrapper(
         model, TrainingArgs(optimizer, 32, epoch=epoch, criterion=nn.CrossEntropyLoss(), use_cuda=False)
     )

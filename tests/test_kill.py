@@ -16,6 +16,7 @@ from collections import Counter
 import pytest
 
 KILLS = 150
+LEARNS = 5  # of ten processes, the one that lives until it has learned
 
 
 @pytest.mark.slow
@@ -46,7 +47,11 @@ def annotate(path, seed, pipe):
     os.write(pipe, (json.dumps(found) + "\n").encode())
     rng = random.Random(seed)
     for number in range(10_000):
-        op, op_id = rng.choices(["label", "skip", "undo", "redo", "learn"], [70, 8, 12, 8, 2])[0], f"{seed}-{number}"
+        often = 15 if seed % 10 == LEARNS else 2
+        op, op_id = (
+            rng.choices(["label", "skip", "undo", "redo", "learn"], [70, 8, 12, 8, often])[0],
+            f"{seed}-{number}",
+        )
         item = rng.choice(session.ask().items)
         if op == "label":
             session.label(item, rng.randrange(3), op_id=op_id)
@@ -54,7 +59,7 @@ def annotate(path, seed, pipe):
             session.skip(item, op_id=op_id)
         elif op == "learn":
             if session.labels:
-                session.learn()
+                os.write(pipe, (json.dumps({"learned": session.learn().number}) + "\n").encode())
             continue
         elif getattr(session, op)(op_id=op_id) is None:
             continue
@@ -93,15 +98,16 @@ def main(path, kills, seed):
             finally:
                 os._exit(1)
         os.close(writer)
-        # some die while they open the journal, most while they label, some after a lesson or two
-        wait = rng.uniform(0, {0: 0.3, 5: 1.0}.get(number % 10, 0.08))
+        # some die while they open the journal, most while they label, some after a lesson
+        wait = rng.uniform(0, 0.08 if number % 10 else 0.3)
         heard, deadline = b"", None if number % 10 else time.monotonic() + wait
         while deadline is None or time.monotonic() < deadline:
             left = 60 if deadline is None else max(0, deadline - time.monotonic())
             if not select.select([reader], [], [], left)[0]:
                 break
             heard += os.read(reader, 65536)
-            deadline = deadline or time.monotonic() + wait
+            if number % 10 != LEARNS or b"learned" in heard:
+                deadline = deadline or time.monotonic() + wait
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         while chunk := os.read(reader, 65536):
