@@ -62,6 +62,8 @@ def to_probabilities(predictions: Tensor, from_logits: FromLogits = "auto") -> T
     """
     check_shape(predictions)
     yes_or_no = predictions.shape[1] == 1
+    if from_logits == "auto" and _are_probabilities(predictions):
+        return predictions
     if are_logits(predictions) if from_logits == "auto" else from_logits:
         if yes_or_no:
             return torch.cat([torch.sigmoid(-predictions), torch.sigmoid(predictions)], dim=1)
@@ -80,6 +82,8 @@ def are_logits(predictions: Array) -> bool | None:
     """
     values = as_floats(predictions)
     check_shape(values)
+    if _are_probabilities(values):
+        return False
     if _within(values, -TOLERANCE, 1 + TOLERANCE) and len(values):
         return values.shape[1] > 1 and not _within(values.sum(dim=1), 1 - TOLERANCE, 1 + TOLERANCE)
     lowest, highest = _extremes(values)
@@ -144,6 +148,13 @@ def _within(values: Tensor, low: float, high: float) -> bool:
         return True
     lowest, highest = values.aminmax()
     return bool((lowest >= low) & (highest <= high))
+
+
+def _are_probabilities(values: Tensor) -> bool:
+    """Whether all are plainly probabilities: none below 0, so that by their sums none is above 1. Two passes."""
+    if not len(values) or values.shape[1] == 1 or not values.amin() >= 0:
+        return False
+    return _within(values.sum(dim=1), 1 - TOLERANCE, 1 + TOLERANCE)
 
 
 def _checked(predictions: Tensor) -> Tensor:

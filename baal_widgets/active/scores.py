@@ -32,7 +32,7 @@ def bald(predictions: Tensor) -> Tensor:
 
     The part of `predictive_entropy` that the draws don't agree on: zero where every draw says the same, however
     unsure they are; at most log of the number of classes or of draws. Houlsby et al., 2011 (arXiv:1112.5745).
-    Holds a few hundred kilobytes beside the predictions, and on a GPU at most 256 MB.
+    Beside the predictions and their mean it holds half a megabyte, on a GPU at most 256 MB.
 
     >>> import numpy as np
     >>> agree, differ = [[1, 1], [0, 0]], [[1, 0], [0, 1]]      # two draws, two classes
@@ -41,8 +41,7 @@ def bald(predictions: Tensor) -> Tensor:
     """
     check_shape(predictions, least=3)
     # rounding may leave a little less than nothing, and a negative score has no logarithm or square root
-    parts = [(entropy(_mean(part)) - _expected(part)).clamp(min=0) for part in _parts(predictions)]
-    return torch.cat(parts)
+    return (entropy(_mean(predictions)) - _expected(predictions)).clamp(min=0)
 
 
 @alike
@@ -68,7 +67,7 @@ def expected_entropy(predictions: Tensor) -> Tensor:
     [0.35]
     """
     check_shape(predictions, least=3)
-    return torch.cat([_expected(part) for part in _parts(predictions)])
+    return _expected(predictions)
 
 
 @alike
@@ -133,20 +132,21 @@ def entropy(predictions: Tensor) -> Tensor:
 
 
 def _expected(predictions: Tensor) -> Tensor:
-    return 0 - _weighed_logs(predictions).sum(dim=(1, -1)) / predictions.shape[-1]
-
-
-def _weighed_logs(predictions: Tensor) -> Tensor:
-    """p log p of each value, 0 for 0; on a CPU in a third of the time of `torch.special.entr`."""
-    least = torch.finfo(predictions.dtype).tiny
-    return predictions.clamp(min=least).log().mul_(predictions)
-
-
-def _parts(predictions: Tensor) -> list[Tensor]:
-    """A few items after the other: what a part makes on the way stays in the processor's cache."""
-    most = 2**26 if predictions.is_cuda else 2**16
+    """A few items after the other: what is made of them on the way stays in the processor's cache."""
+    most = 2**26 if predictions.is_cuda else 2**17
     items = max(1, most // max(1, predictions[:1].numel()))
-    return [predictions[start : start + items] for start in range(0, max(1, len(predictions)), items)]
+    room = None if predictions.requires_grad else torch.empty_like(predictions[:items])
+    sums = []
+    for first in range(0, max(1, len(predictions)), items):
+        part = predictions[first : first + items]
+        sums.append(_weighed_logs(part, None if room is None else room[: len(part)]).sum(dim=(1, -1)))
+    return 0 - torch.cat(sums) / predictions.shape[-1]
+
+
+def _weighed_logs(predictions: Tensor, room: Tensor | None = None) -> Tensor:
+    """p log p of each value, 0 for 0, made in `room`; on a CPU in a third of the time of `torch.special.entr`."""
+    least = torch.finfo(predictions.dtype).tiny
+    return torch.clamp(predictions, min=least, out=room).log_().mul_(predictions)
 
 
 def _mean(predictions: Tensor) -> Tensor:

@@ -108,10 +108,12 @@ class AbstractHeuristic:
     def get_uncertainties_generator(self, predictions: Iterable[Array], *known: Any) -> Scores:
         """`get_uncertainties` of batches, in their order. Keeps the scores and one batch in memory."""
         heuristic, parts = self, []
+        alone = isinstance(predictions, list) and len(predictions) == 1
         for batch in predictions:
             if not is_array(batch):
                 raise _several_outputs(batch)
-            heuristic = heuristic._settled_by(batch)
+            if not alone:  # else there is no other batch to settle it for, and scoring looks at it anyway
+                heuristic = heuristic._settled_by(batch)
             parts.append(heuristic._reduced(as_numpy(heuristic.compute_score(batch, *known))))
         return self._unknown_last(np.concatenate(parts) if parts else np.zeros(0, np.float32))
 
