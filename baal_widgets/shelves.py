@@ -146,7 +146,7 @@ class FeaturesOf(Batched):
         return self.gather([place])[0]  # type: ignore[no-any-return]
 
     def gather(self, places: Sequence[int]) -> Any:
-        return self.store.rows(self.items[np.asarray(places, np.int64)].tolist())
+        return self.store.rows(self.items[np.asarray(places, np.int64)])
 
 
 def splittable(dataset: Dataset[Any], items: Sequence[int]) -> bool:
