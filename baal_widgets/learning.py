@@ -295,8 +295,8 @@ class Learner:
 
         def predict(inputs: Dataset[Any]) -> Iterator[Floats]:
             for part in self._draws(inputs, len(inputs), course, "score"):  # type: ignore[arg-type]
-                recorder.add(part)
-                yield part
+                probabilities = recorder.add(part)
+                yield probabilities if self.heuristic.takes_either else part
 
         known = known_to(
             self.heuristic,
@@ -310,7 +310,11 @@ class Learner:
         # what it draws depends on the round alone, so that a session opened again goes on as it would have
         heuristic.rng = np.random.default_rng([self.seed, round_])
         ranks, scores = heuristic.ranking(*known)
-        return tuple(int(candidates[i]) for i in ranks), tuple(_finite(scores[i]) for i in ranks)
+        ranked = scores[ranks].astype(float)
+        told: list[float | None] = ranked.tolist()
+        for place in np.flatnonzero(~np.isfinite(ranked)):
+            told[place] = None
+        return tuple(np.asarray(candidates)[ranks].tolist()), tuple(told)
 
     def _targets(self, candidates: Sequence[int]) -> Dataset[Any]:
         """The inputs whose labels matter: those given, or some of the candidates; none where nobody asks."""

@@ -55,7 +55,7 @@ def predictive_entropy(predictions: Tensor) -> Tensor:
     >>> predictive_entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(2).tolist()
     [0.69, 0.0]
     """
-    return entropy(_averaged(predictions))
+    return entropy(averaged(predictions))
 
 
 @alike
@@ -87,7 +87,7 @@ def margin(predictions: Tensor) -> Tensor:
             f"Expected at least two classes on axis 1, got predictions shaped {tuple(predictions.shape)}. "
             "For a yes/no model call to_probabilities first: it adds the other class."
         )
-    first, second = _averaged(predictions).topk(2, dim=1).values.unbind(dim=1)
+    first, second = averaged(predictions).topk(2, dim=1).values.unbind(dim=1)
     return second - first
 
 
@@ -102,7 +102,7 @@ def certainty(predictions: Tensor) -> Tensor:
     >>> certainty(np.array([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])).tolist()
     [-0.5, -1.0]
     """
-    return -_averaged(predictions).amax(dim=1)
+    return -averaged(predictions).amax(dim=1)
 
 
 @alike
@@ -155,7 +155,7 @@ def _mean(predictions: Tensor) -> Tensor:
     return predictions @ predictions.new_full((draws,), 1 / draws)
 
 
-def _averaged(predictions: Tensor) -> Tensor:
+def averaged(predictions: Tensor) -> Tensor:
     """The model's one prediction, `[item, class, ...]`: the mean over the draws, if there is a draw axis."""
     check_shape(predictions)
     return predictions if predictions.ndim == 2 else _mean(predictions)

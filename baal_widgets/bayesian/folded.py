@@ -89,7 +89,7 @@ def _product(layer: nn.Linear, value: Tensor, mask: Tensor | None, draws: int) -
         mask = value.new_ones((value.shape[1], draws))
     weight = layer.weight[:, None] * mask.T  # [class, draw, feature]
     if value.ndim == 2:
-        made = F.linear(value, weight.flatten(0, 1)).view(len(value), layer.out_features, draws)
-    else:
-        made = torch.bmm(value.permute(2, 0, 1), weight.permute(1, 2, 0)).permute(1, 2, 0)
+        bias = None if layer.bias is None else layer.bias.repeat_interleave(draws)
+        return F.linear(value, weight.flatten(0, 1), bias).view(len(value), layer.out_features, draws)
+    made = torch.bmm(value.permute(2, 0, 1), weight.permute(1, 2, 0)).permute(1, 2, 0)
     return made if layer.bias is None else made + layer.bias[:, None]

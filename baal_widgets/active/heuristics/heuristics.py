@@ -95,6 +95,15 @@ class AbstractHeuristic:
         """Myself, or for one that weighs a batch as a whole and was left to choose its size, one of that size."""
         return self
 
+    @property
+    def takes_either(self) -> bool:
+        """Whether probabilities score as the logits do that they were made of."""
+        return (
+            self.score is not None
+            and self.from_logits == "auto"
+            and type(self).compute_score is AbstractHeuristic.compute_score
+        )
+
     def get_uncertainties(self, predictions: Any, *known: Any) -> Scores:
         """Baal's scores, `[item]` after the reduction; whether high is uncertain is told by `reversed`.
 
