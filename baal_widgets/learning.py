@@ -118,6 +118,8 @@ class Learner:
         self._n_outputs = n_classes
         self.merged: Mapping[int, int] = {}
         """By the number of a class merged away: that of the class it is now. Tests are measured by class."""
+        self.arithmetic: Sequence[str] | None = None
+        """What it predicts in, by name, from when a lesson has measured it: another run might find another."""
         self._test_targets: npt.NDArray[Any] | None = None
         self._rates: dict[str, float] = {}
         self._said: tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None = None
@@ -172,6 +174,7 @@ class Learner:
                 targets = {item: self._row(row) for item, row in targets.items()}
             self._begin()
             missing = self._take_apart([*targets, *candidates], job)
+            self.predictor.use_arithmetic(self.wrapper.args.arithmetic if self.arithmetic is None else self.arithmetic)
             course = self._course(job, len(targets), len(candidates), insight, missing)
             self.reading.fill(course)
             course.report("train", 0.0, f"training on {len(targets)} labels")
@@ -189,6 +192,10 @@ class Learner:
                 told |= self._test(self.test_set, round_, course)
             recorder = Recorder(candidates, self.multi_label)
             items, scores = self._rank(candidates, targets, round_, course, recorder)
+            if self.predictor.arithmetic.trials:
+                self.arithmetic = self.predictor.arithmetic.names
+            if self.arithmetic is not None:
+                told["arithmetic"] = list(self.arithmetic)
             # from here on nothing may be drawn that the lesson depends on
             found = (
                 self._insight(targets, candidates, items, scores, recorder, round_, told, course) if insight else None

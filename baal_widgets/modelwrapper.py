@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,11 +22,23 @@ from torch.utils.data.dataloader import default_collate
 
 from baal_widgets.arrays import as_numpy
 from baal_widgets.batched import Batched, Gathering, collated
+from baal_widgets.bayesian.arithmetic import (
+    RULES,
+    Arithmetic,
+    Names,
+    candidates,
+    computing,
+    kind_of,
+    laid_out,
+    named,
+    overflowed,
+    widened,
+)
 from baal_widgets.bayesian.common import BayesianModule, draw_together, draws_once, redraw, sample, share_structure
 from baal_widgets.bayesian.dropout import unpatch_module
 from baal_widgets.bayesian.frozen import rest
 from baal_widgets.bayesian.together import items_for_speed, within_budget
-from baal_widgets.devices import Fitting, device_for, parts_of
+from baal_widgets.devices import Fitting, device_for, device_of, parts_of
 from baal_widgets.metrics.mixin import MetricMixin
 from baal_widgets.utils.structures import (
     as_arrays,
@@ -66,6 +79,18 @@ class TrainingArgs:
     replicate_in_memory: bool = True
     memory: int | None = None
     """Bytes that making draws may take beside the weights, where they are made together: see `within_budget`."""
+    arithmetic: str | Sequence[str] = "auto"
+    """What it predicts and tests in; training is always plain.
+
+    "plain" is float32, the same numbers for the same seed. "bfloat16", "float16" and "channels_last", or several of
+    them, are taken as they are. "measured" tries those that the device has on the first items of a large pool and keeps
+    the fastest that ranks them as plain does, once for a model: `ModelWrapper.arithmetic` tells which and why. Another
+    run may find another. "auto" measures on CUDA, and elsewhere is plain.
+    """
+
+    def __post_init__(self) -> None:
+        if self.arithmetic not in RULES:
+            named(self.arithmetic)
 
 
 class ModelWrapper(MetricMixin):
@@ -102,6 +127,7 @@ class ModelWrapper(MetricMixin):
             self.args = replace(self.args, replicate_in_memory=False)
         self._device = None if device is None else torch.device(device)
         self._fits_to_train, self._fits_to_predict = Fitting(), Fitting()
+        self._found: dict[Any, Arithmetic] = {}
 
     @property
     def criterion(self) -> Criterion | None:
@@ -123,6 +149,23 @@ class ModelWrapper(MetricMixin):
     def device(self) -> torch.device:
         """Where the model runs, unless a call says `use_cuda`."""
         return self._device or device_for(self.args.use_cuda)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """What the model is computed in when it predicts and is tested, and why; `print` it for the times measured."""
+        asked = self.args.arithmetic
+        if asked not in RULES or asked == "plain":
+            return Arithmetic(named(asked), "asked for by name")
+        if not self._measures:
+            return Arithmetic((), "plain on this device, unless asked for")
+        return self._found.get(kind_of(self.model), Arithmetic((), "no pool has been large enough to try others on"))
+
+    def use_arithmetic(self, asked: str | Sequence[str]) -> None:
+        """Set what `TrainingArgs(arithmetic=)` says, and forget what was measured.
+
+        `use_arithmetic(other.arithmetic.names)` takes over what was found in another run.
+        """
+        self.args, self._found = replace(self.args, arithmetic=asked), {}
 
     # Training
 
@@ -453,16 +496,24 @@ class ModelWrapper(MetricMixin):
             losses.append(loss.detach())
         return joined_items(outputs, axes=1), torch.stack(losses).sum(dim=0)
 
-    def _draws(self, data: Any, iterations: int, cuda: bool | None) -> Any:
+    @property
+    def _measures(self) -> bool:
+        asked = self.args.arithmetic
+        return asked == "measured" or (asked == "auto" and device_of(self.model).type == "cuda")
+
+    def _draws(self, data: Any, iterations: int, cuda: bool | None, names: Names | None = None) -> Any:
         if iterations < 1:
             raise ValueError(f"Expected iterations to be from 1 on, got {iterations}.")
-        data = to_device(data, self._place(cuda))
+        device = self._place(cuda)
+        names = self.arithmetic.names if names is None else names
+        data = laid_out(names, to_device(data, device))
         together = iterations if self.replicate_in_memory and draw_together(self.model) else 1
-        with torch.no_grad(), within_budget(self.args.memory):
-            return self._fits_to_predict.run(
+        with torch.no_grad(), within_budget(self.args.memory), computing(names, device):
+            draws = self._fits_to_predict.run(
                 lambda most: self._draws_of_parts(data, iterations, max(most // together, 1), min(most, together)),
                 batch_size_of(data) * together,
             )
+        return self._draws(data, iterations, cuda, ()) if overflowed(names, draws) else widened(names, draws)
 
     def _answer(self, draws: Any) -> Any:
         """What predicting gives for draws that are still on the device: themselves."""
@@ -565,12 +616,42 @@ class ModelWrapper(MetricMixin):
 
             batches = tqdm(batches, "Predicting", unit="batch")
         limits = [0]  # until the first batch tells
-        for data in regrouped(map(inputs_of, batches), lambda: limits[-1]):
+        inputs = self._tried_on(map(inputs_of, batches), len(dataset), iterations, told.use_cuda)  # type: ignore[arg-type]
+        for data in regrouped(inputs, lambda: limits[-1]):
             draws = self._draws(data.whole, iterations, told.use_cuda)
             for part in data.split(draws):
                 yield self._answer(part)
             if len(limits) == 1:
                 limits.append(self._items_at_once(data.whole, draws, iterations))
+
+    def _tried_on(self, batches: Iterator[Any], n: int, iterations: int, cuda: bool | None) -> Iterator[Any]:
+        """The same batches; where it is to be measured, the first have been tried in other arithmetics than plain."""
+        device = self._place(cuda)
+        if not self._measures or kind_of(self.model) in self._found:
+            return batches
+        from baal_widgets.bayesian.trials import clock_of, items_to_try, tried, untouched
+
+        held = [next(batches)]
+        names = candidates(self.model, held[0])
+        most = items_to_try(n, len(names))
+        while most and sum(map(batch_size_of, held)) < most:
+            held.append(next(batches))
+        if most:
+            some = to_device(held[0], device)
+            at_once = 0 if iterations < 2 else items_for_speed(self.model, some, iterations, self.args.memory)
+            groups, left = list[Any](), most
+            for group in regrouped(held, lambda: min(at_once, most)):
+                groups += [first_of(group.whole, left)] if left else []
+                left -= min(left, batch_size_of(group.whole))
+            with untouched(self.model) as put_back:
+
+                def draws(names: Names) -> Any:
+                    put_back()
+                    return joined_items([self._draws(one, iterations, cuda, names) for one in groups], axes=2)
+
+                found = tried(draws, names, items=most, pool=n, clock=clock_of(self.model))
+            self._found[kind_of(self.model)] = found
+        return chain(held, batches)
 
     def _items_at_once(self, data: Any, draws: Any, iterations: int) -> int:
         """How many items are best passed through the model together; 0 leaves batches as they are."""
@@ -656,6 +737,11 @@ def statistics_kept_on_error(model: nn.Module) -> Iterator[None]:
 def settings_of(optimizer: Optimizer | None) -> Settings:
     """An optimizer's parameter groups, without what it remembers of earlier steps."""
     return copy.deepcopy(optimizer.state_dict()["param_groups"]) if optimizer is not None else []
+
+
+def first_of(data: Any, n: int) -> Any:
+    """The first items of a batch."""
+    return map_structure(lambda one: one[:n] if one.ndim else one, data)
 
 
 def _nothing() -> None:

@@ -485,6 +485,8 @@ class LabellingSession(Answering, Naming, Exchanging, People):
                 raise ValueError("There is nothing to learn from yet: label at least one item first.")
             self._fit_learner()
             self._learner.remember(self._by_index(self._state.heard))  # not what a cancelled lesson said
+            found = (row["arithmetic"] for row in reversed(self._state.history) if "arithmetic" in row)
+            self._learner.arithmetic = next(found, None)  # nor what it measured
             seq, round_ = self._state.seq, self._state.round + 1
             candidates = [item for item in range(len(self._source.keys)) if item not in self._state.answers]
 
