@@ -634,7 +634,7 @@ class ModelWrapper(MetricMixin):
         held = [next(batches)]
         names = candidates(self.model, held[0])
         most = items_to_try(n, len(names))
-        while most and sum(map(batch_size_of, held)) < most:
+        while sum(map(batch_size_of, held)) < most:
             held.append(next(batches))
         if most:
             some = to_device(held[0], device)

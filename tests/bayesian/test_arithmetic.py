@@ -11,8 +11,16 @@ from torch.utils.data import TensorDataset
 from baal_widgets import MCDropoutModule, ModelWrapper, TrainingArgs
 from baal_widgets.bayesian import trials
 from baal_widgets.bayesian.arithmetic import candidates, kind_of, named
+from baal_widgets.bayesian.batchnorm import MCBatchNormModule
 from baal_widgets.bayesian.caching_utils import MCCachingModule
 from baal_widgets.bayesian.common import sample
+from baal_widgets.bayesian.consistent_dropout import MCConsistentDropoutModule
+from baal_widgets.bayesian.gaussian_process import GaussianProcessModule
+from baal_widgets.bayesian.laplace import LaplaceModule
+from baal_widgets.bayesian.swag import SWAGModule
+from baal_widgets.bayesian.variational import VariationalModule
+from baal_widgets.bayesian.weight_drop import MCDropoutConnectModule
+from baal_widgets.ensemble import EnsembleModule
 
 N = 700
 
@@ -53,6 +61,7 @@ def predicted(ours, data=None, seed=3, iterations=5):
 @pytest.fixture
 def by_its_own_clock(monkeypatch):
     """Small pools are tried, and time is what the model says it is."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
     monkeypatch.setattr(trials, "SHARE", 1.0)
     monkeypatch.setattr(trials, "clock_of", lambda model: lambda: model.parent_module.watch.now)
 
@@ -132,12 +141,12 @@ def test_numbers_too_large_for_float16_are_computed_plainly():
 def test_the_faster_layout_is_found_and_kept_for_the_model():
     ours, watch = wrapper("measured")
     ours.model.eval()
-    monitored = predicted(ours)
+    draws = predicted(ours)
     found = ours.arithmetic
     assert found.names == ("channels_last",)
     assert [one.names for one in found.trials][:1] == [()]
     assert found.items >= trials.LEAST
-    assert monitored.shape == (N, 4, 5)
+    assert draws.shape == (N, 4, 5)
     watch.passes.clear()
     predicted(ours)
     assert {fast for fast, _ in watch.passes} == {True}
@@ -174,10 +183,13 @@ def test_what_was_found_can_be_kept_to_in_another_run():
     assert ours.arithmetic.names == ()
 
 
-def test_only_what_can_be_faster_is_tried():
+@pytest.mark.parametrize("native", [True, False])
+def test_only_what_can_be_faster_is_tried(native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
     x = images(2).tensors[0]
-    assert ("channels_last",) in candidates(Images(), x)
-    assert not any("channels_last" in one for one in candidates(nn.Linear(3, 3), torch.zeros(2, 3)))
+    half = [("bfloat16", "channels_last")] if native else []
+    assert candidates(Images(), x) == [*half, ("channels_last",)]
+    assert candidates(nn.Linear(3, 3), torch.zeros(2, 3)) == ([("bfloat16",)] if native else [])
     assert candidates(Images().double(), x.double()) == [("channels_last",)]
     assert candidates(MCCachingModule(MCDropoutModule(Images())), x) == []
 
@@ -188,6 +200,55 @@ def test_models_of_other_sizes_are_of_another_kind():
     assert kind_of(nn.Sequential(nn.ReLU())) != kind_of(nn.Sequential(nn.Tanh()))
 
 
+POSTERIORS = {
+    "MC-Dropout": MCDropoutModule,
+    "consistent": MCConsistentDropoutModule,
+    "DropConnect": MCDropoutConnectModule,
+    "ensemble": lambda model: EnsembleModule(model, 2),
+    "Laplace": LaplaceModule,
+    "SWAG": lambda model: SWAGModule(model, snapshots=3),
+    "variational": VariationalModule,
+    "MC-BatchNorm": lambda model: MCBatchNormModule(nn.Sequential(model, nn.BatchNorm1d(4), nn.Linear(4, 4)), 4),
+    "Gaussian process": lambda model: GaussianProcessModule(model, n_features=16),
+}
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS.values(), ids=POSTERIORS)
+def test_every_posterior_predicts_in_half_precision_about_what_it_does_plainly(posterior):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.Flatten(), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8 * 36, 4)
+    ours = ModelWrapper(posterior(nn.Sequential(*layers)), nn.CrossEntropyLoss(), device="cpu")
+    ours.train_on_dataset(images(40), batch_size=20)
+    got = []
+    for asked in ("plain", ["bfloat16", "channels_last"]):
+        ours.use_arithmetic(asked)
+        draws = torch.from_numpy(predicted(ours, images(30, seed=2), iterations=40)).softmax(dim=1)
+        assert draws.dtype == torch.float32
+        got.append(draws.mean(dim=-1))
+    assert torch.allclose(*got, atol=0.1)
+
+
+class Remembering(nn.Module):
+    """Makes a table when it is first called, as models of sequences make one of positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.table = nn.Linear(4, 3), None
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = torch.linspace(0, 1, 4).exp()
+        return self.inner(x * self.table)
+
+
+def test_a_model_that_keeps_a_tensor_from_predicting_trains_with_it():
+    ours = ModelWrapper(Remembering(), nn.CrossEntropyLoss(), device="cpu")
+    x = torch.randn(8, 4, requires_grad=True)
+    ours.predict_on_batch(x.detach())
+    ours.model(x).sum().backward()
+    assert torch.equal(x.grad[0], ours.model.table * ours.model.inner.weight.sum(dim=0).detach())
+
+
 def large(device):
     torch.manual_seed(0)
     body = [nn.Conv2d(3, 256, 3), nn.ReLU(), nn.Conv2d(256, 256, 3), nn.ReLU(), nn.Conv2d(256, 256, 3), nn.ReLU()]
@@ -196,6 +257,7 @@ def large(device):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_what_is_found_on_a_gpu_ranks_as_float32_does(monkeypatch):
     monkeypatch.setattr(trials, "SHARE", 1.0)
     monkeypatch.setattr(trials, "WORTH", 0.0)
@@ -214,6 +276,7 @@ def test_what_is_found_on_a_gpu_ranks_as_float32_does(monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize("asked", ["bfloat16", "float16", ["float16", "channels_last"]])
 def test_masks_on_a_gpu_are_the_same_in_every_arithmetic_while_they_are_compared(asked):
     x, got, model = torch.randn(64, 3, 32, 32, device="cuda"), [], large("cuda").eval()
@@ -221,16 +284,18 @@ def test_masks_on_a_gpu_are_the_same_in_every_arithmetic_while_they_are_compared
         ours = ModelWrapper(model, TrainingArgs(arithmetic=one), device="cuda")
         torch.manual_seed(0)
         with trials.SameDraws():
-            got.append(ours.predict_on_batch(x, 10))
-    assert torch.allclose(*got, atol=0.02)
+            draws = ours.predict_on_batch(x, 10)
+        got.append((draws - draws.mean(dim=-1, keepdim=True)).flatten())  # what the masks alone make of it
+    assert torch.corrcoef(torch.stack(got))[0, 1] > 0.99
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_auto_measures_on_a_gpu_and_changes_nothing_where_it_finds_nothing(monkeypatch):
     monkeypatch.setattr(trials, "SHARE", 1.0)
     monkeypatch.setattr(trials, "WORTH", 0.0)
     monkeypatch.setattr(trials, "MARGIN", 0.0)
-    data, got = TensorDataset(torch.randn(1_000, 3, 16, 16)), []
+    data, got = TensorDataset(torch.randn(2_000, 3, 16, 16)), []
     for asked in ("plain", "auto"):
         ours = ModelWrapper(large("cuda"), TrainingArgs(batch_size=250, arithmetic=asked), device="cuda")
         got.append(torch.from_numpy(predicted(ours, data)))
