@@ -79,7 +79,7 @@ class TrainingArgs:
     replicate_in_memory: bool = True
     memory: int | None = None
     """Bytes that making draws may take beside the weights, where they are made together: see `within_budget`."""
-    arithmetic: str | Sequence[str] = "auto"
+    arithmetic: str | Sequence[str] = "plain"
     """What it predicts and tests in; training is always plain.
 
     "plain" is float32, the same numbers for the same seed. "bfloat16", "float16" and "channels_last", or several of
