@@ -12,11 +12,11 @@ class Batched(Dataset[Any]):
     """A dataset whose batches are made at once: `gather(places)` gives what a loader would collate of those items."""
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a `__len__`.")
 
     def gather(self, places: Sequence[int]) -> Any:
         """The batch of the items at these places."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a `gather`.")
 
 
 class Gathering(Dataset[Any]):

@@ -1,6 +1,5 @@
 """What people do beside labelling: groups, flags, notes, classes of their own, repeats and second looks."""
 
-import inspect
 import json
 from types import SimpleNamespace
 
@@ -15,7 +14,6 @@ from torch.utils.data import TensorDataset
 
 from baal_widgets.consistency import consistency
 from baal_widgets.journal import Draft, Journal, fold
-from baal_widgets.learning import Learner
 from baal_widgets.metrics import wilson_interval
 from baal_widgets.pace import per_minute
 from baal_widgets.session import LabellingSession
@@ -671,16 +669,11 @@ def test_a_journal_without_the_new_facts_opens_as_before(tmp_path):
 
 # Several labels an item
 
-several = pytest.mark.skipif(
-    "multi_label" not in inspect.signature(Learner).parameters, reason="the learner takes one label an item"
-)
-
 
 def multi(journal=None, **options):
     return make_session(journal, multi_label=True, **options)
 
 
-@several
 def test_an_item_may_have_several_labels_or_none(tmp_path):
     session = multi(tmp_path / "labels.db")
     session.label(1, ["high", "low"])
@@ -714,7 +707,6 @@ def test_an_item_may_have_several_labels_or_none(tmp_path):
         make_session(tmp_path / "labels.db", classes=['a "b", c', "middle", "high"])
 
 
-@several
 def test_rows_of_several_labels_grow_with_the_classes():
     session = multi()
     session.label(1, ["low"])
@@ -724,7 +716,6 @@ def test_rows_of_several_labels_grow_with_the_classes():
     assert session.dataset.get_raw(2)[1].tolist() == [0, 0, 0, 1]
 
 
-@several
 def test_several_labels_are_learned(tmp_path):
     x = POOL.tensors[0]
     session = multi(test_set=TensorDataset(x, (x[:, :3] > 0).float()))

@@ -95,7 +95,7 @@ class HeadPosterior(DrawsOnce, BayesianModule):
 
     def _fit(self, head: nn.Linear, features: Tensor, targets: Tensor) -> None:
         """Fit to features `[item, feature]`, without changing the head."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a `_fit`.")
 
     def _checked(self, targets: Tensor, n_outputs: int) -> Tensor:
         """Class indices `[item]`, or real targets `[item, output]`."""
@@ -120,7 +120,7 @@ class HeadPosterior(DrawsOnce, BayesianModule):
 
     def _draw_head(self, generator: torch.Generator) -> Tensor:
         """One draw of the head: `[class, basis + 1]` on the CPU, the bias last."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a `_draw_head`.")
 
     def _check_fitted(self) -> None:
         kind = type(self).__name__
