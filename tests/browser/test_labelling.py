@@ -23,12 +23,14 @@ session = LabellingSession(
 Labeller(session)
 """
 
-# Notes, in the page, when each key went down, when its handler was through and the page changed, when that and the
-# next image had been painted, and when a tile showed that its label is on disk.
+# Notes, in the page, when each key went down, when its handler was through and the page changed, when that, the name of
+# the answer and the next image had been painted, and when a tile showed that its label is on disk.
 WATCH = """() => {
   const root = document.querySelector('.baal-widget');
   window.moments = [];
   let moment = null;
+  // first of all that waits for the frame to be through
+  const through = (work) => requestAnimationFrame(() => scheduler.postTask(work, { priority: 'user-blocking' }));
   root.addEventListener('keydown', (event) => {
     moment = null;
     if (!/^[0-9]$/.test(event.key)) return;
@@ -40,14 +42,17 @@ WATCH = """() => {
       if (tile.dataset.state === 'saved') { now.saved = performance.now(); saves.disconnect(); }
     });
     saves.observe(tile, { attributes: true, attributeFilter: ['data-state'] });
+    const names = new MutationObserver(() => {
+      names.disconnect();
+      through(() => { now.named = performance.now(); });
+    });
+    names.observe(tile.querySelector('.baal-answer'), { childList: true });
   }, { capture: true });
   root.addEventListener('keydown', () => {  // after the widget's own
     const now = moment;
     if (!now) return;
     now.changed = performance.now();
-    const channel = new MessageChannel();
-    channel.port1.onmessage = () => { now.painted = performance.now(); };
-    requestAnimationFrame(() => channel.port2.postMessage(0));  // comes when the frame is through
+    through(() => { now.painted = performance.now(); });
     const image = root.querySelector('.baal-here img');
     image.decode().then(() => { now.next = performance.now(); });
   });
@@ -182,11 +187,12 @@ def test_fast_typing_loses_and_reorders_nothing(notebook, lab, kernel_settings, 
     assert page.evaluate("Number(document.querySelector('.baal-widget').dataset.open)") == 0  # before any answer
     opened.wait_saved()
     assert in_order(path) == list(zip(items, names, strict=True))
-    page.wait_for_function("window.moments.every((moment) => moment.saved && moment.next && moment.painted)")
+    page.wait_for_function("window.moments.every((now) => now.saved && now.next && now.painted && now.named)")
     moments = page.evaluate("window.moments")
     assert len(moments) == 100
     told(f"key to change on the page, kernel {busy}", moments, "changed")
     assert told(f"key to change painted, kernel {busy}", moments, "painted") < 200
+    told(f"key to the answer's name painted, kernel {busy}", moments, "named")
     told(f"key to next image decoded, kernel {busy}", moments, "next")
     told(f"key to disk, kernel {busy}", moments, "saved")
 

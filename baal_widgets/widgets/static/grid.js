@@ -263,7 +263,7 @@ function render({ model, el }) {
     again.passes = [];
     gesture++;
     if (group) stage.paintPicked(picked);
-    paintPlaces(cards.map((card) => page.indexOf(card)));
+    showAnswered(cards);
     mark();
     if (!view.multi || op !== "label" || values) moveOn();
     paintSoon();
@@ -281,6 +281,14 @@ function render({ model, el }) {
     const open = openPlaces();
     if (open.length) goTo(nextOpen(isAnswered(), stage.at));
     else if (stage.view === "card") turnPage();
+  }
+
+  /** Tell the eye at once, by colour, and write the names in the next frame: text makes the page lay itself out. @param {number[]} cards */
+  function showAnswered(cards) {
+    if (stage.view === "card") { paintCard(); return; }
+    const seen = answered(), waits = waitingOf(outbox.pending);
+    for (const card of cards) stage.tint(page.indexOf(card), look(card, seen, waits));
+    afterPaint(() => paintPlaces(cards.flatMap((card) => (page.includes(card) ? [page.indexOf(card)] : []))));
   }
 
   /** @param {number} card */

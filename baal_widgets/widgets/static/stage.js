@@ -72,7 +72,6 @@ export class Stage {
     const key = JSON.stringify(look);
     if (tile.dataset.look === key) return; // writing to the page is what costs
     tile.dataset.look = key;
-    tile.dataset.state = look.state;
     const [guess, answer] = /** @type {HTMLElement[]} */ ([...tile.children].slice(-2));
     tile.classList.toggle("baal-broken", Boolean(look.reason));
     if (look.reason) guess.title = look.reason;
@@ -81,6 +80,13 @@ export class Stage {
     guess.classList.toggle("baal-camps", Boolean(look.camps && !look.guess));
     this.dress(tile, answer, look);
     tile.setAttribute("aria-label", this.spoken(place, look));
+  }
+
+  /** The first that is seen of an answer: nothing that has to be laid out. @param {number} place @param {Look} look */
+  tint(place, look) {
+    const tile = this.tiles[place];
+    delete tile.dataset.look;
+    this.colour(tile, look);
   }
 
   /** One image, large. @param {number} place @param {Look} look @param {HTMLImageElement | null} image @param {string} claim */
@@ -96,7 +102,6 @@ export class Stage {
     const key = JSON.stringify([look, claim, place]);
     if (this.card.dataset.look === key) return;
     this.card.dataset.look = key;
-    this.card.dataset.state = look.state;
     const answer = element("span", "baal-answer");
     this.dress(this.card, answer, look);
     const guess = element("span", look.differs ? "baal-guess baal-differs" : "baal-guess", {}, look.guess);
@@ -110,6 +115,12 @@ export class Stage {
     const marks = `${look.flagged ? "⚑ " : ""}${look.noted ? "✎ " : ""}`;
     write(answer, marks + look.answer);
     answer.hidden = !marks && !look.answer;
+    this.colour(target, look);
+  }
+
+  /** @param {HTMLElement} target @param {Look} look */
+  colour(target, look) {
+    target.dataset.state = look.state;
     target.classList.toggle("baal-aside", look.state !== "open" && look.hue < 0);
     target.style.setProperty("--baal-hue", String(Math.max(look.hue, 0)));
   }
