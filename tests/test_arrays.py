@@ -100,7 +100,6 @@ def test_awkward_arrays_are_read_as_they_are(probabilities):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_cuda_tensors_stay_on_their_device(probabilities):
     given = torch.from_numpy(probabilities).cuda()
     assert to_probabilities(given.half(), True).device == given.device

@@ -439,7 +439,6 @@ def test_an_argument_that_does_not_exist_is_refused(learned):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_calibration_works_on_the_gpu(told, learned):
     z, y = told
     on_gpu = torch.from_numpy(z).cuda()

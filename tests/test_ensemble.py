@@ -457,7 +457,6 @@ def test_members_disagree_most_where_there_are_no_data():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_checkpoints_and_members_follow_the_model_to_the_gpu():
     x = data().tensors[0]
     wrapper = trained(Recurrent)

@@ -335,7 +335,6 @@ def test_a_class_with_a_nan_has_no_average_precision(told):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize("measure", EVERY)
 def test_predictions_may_lie_on_the_gpu_and_targets_elsewhere(measure, told):
     p, y = told

@@ -215,7 +215,6 @@ def test_what_makes_no_sense_is_refused(rng):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize("binning", BINNINGS)
 def test_predictions_on_the_gpu_have_the_same_errors(binning, rng):
     p = yes_or_no(60, rng)

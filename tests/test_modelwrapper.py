@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
@@ -166,8 +167,8 @@ def test_the_arguments_can_be_read_and_set():
     assert called == [1]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
-def test_cuda_that_is_not_there_is_warned_of_once_a_call():
+def test_cuda_that_is_not_there_is_warned_of_once_a_call(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     model, data, (x, y) = stochastic(), classes(), classes()[:4]
     told = TrainingArgs(sgd(model), batch_size=4, epoch=2, use_cuda=True, criterion=nn.CrossEntropyLoss())
     first, second = wrap(model), ModelWrapper(model, told)
@@ -580,7 +581,6 @@ def test_what_was_measured_is_kept_for_each_size_of_the_labelled_set():
 
 
 def test_torchmetrics_objects_are_metrics_too():
-    torchmetrics = pytest.importorskip("torchmetrics")
     wrapper, data = wrap(), classes()
     wrapper.add_metric("acc", lambda: torchmetrics.Accuracy(task="multiclass", num_classes=C))
     wrapper.train_on_dataset(data)

@@ -284,7 +284,6 @@ def test_two_sessions_that_open_a_moved_folder_at_once_agree(place):
     assert sum(event.kind == "moved" for event in place().journal.events()) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
 def test_pipes_devices_links_out_of_the_folder_and_what_is_gone_are_never_read(tmp_path):
     folder, outside = tmp_path / "in", tmp_path / "secret.bmp"
     folder.mkdir()

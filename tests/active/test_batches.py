@@ -350,7 +350,6 @@ def test_ical_by_part_of_the_pool_is_close_to_the_whole(rng):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("choose", BATCHES)
 def test_a_gpu_picks_what_a_cpu_picks(choose, rng):
     p = torch.tensor(predictions(rng, 200, 5, 10))

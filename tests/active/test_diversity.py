@@ -366,7 +366,6 @@ def test_a_bandwidth_below_nothing_is_refused(features):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("choose", METHODS)
 def test_a_gpu_picks_what_a_cpu_picks(choose, features):
     x = torch.tensor(features)

@@ -94,7 +94,6 @@ def test_tensors_that_ask_for_gradients_rank_as_arrays_do(kind, logits):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize("kind", KINDS)
 def test_tensors_on_the_gpu_rank_as_arrays_do(kind, logits):
     tensor = torch.from_numpy(logits).cuda()

@@ -200,7 +200,6 @@ def test_half_precision_is_computed_in_single(score, rng):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize("score", EVERY)
 def test_the_device_does_not_matter(score, rng):
     p = torch.from_numpy(rng.dirichlet(np.ones(4), size=(9, 6)).transpose(0, 2, 1))

@@ -257,7 +257,6 @@ def large(device):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_what_is_found_on_a_gpu_ranks_as_float32_does(monkeypatch):
     monkeypatch.setattr(trials, "SHARE", 1.0)
     monkeypatch.setattr(trials, "WORTH", 0.0)
@@ -276,7 +275,6 @@ def test_what_is_found_on_a_gpu_ranks_as_float32_does(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize("asked", ["bfloat16", "float16", ["float16", "channels_last"]])
 def test_masks_on_a_gpu_are_the_same_in_every_arithmetic_while_they_are_compared(asked):
     x, got, model = torch.randn(64, 3, 32, 32, device="cuda"), [], large("cuda").eval()
@@ -290,7 +288,6 @@ def test_masks_on_a_gpu_are_the_same_in_every_arithmetic_while_they_are_compared
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_auto_measures_on_a_gpu_and_changes_nothing_where_it_finds_nothing(monkeypatch):
     monkeypatch.setattr(trials, "SHARE", 1.0)
     monkeypatch.setattr(trials, "WORTH", 0.0)

@@ -365,7 +365,6 @@ def test_draws_spread_more_far_from_the_data_than_on_it():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_masks_are_drawn_where_the_items_are():
     layer, x = ConsistentDropout(0.5).eval(), torch.ones(3, 50, device="cuda")
     drawn = sample(layer, x, draws=4)

@@ -367,7 +367,6 @@ def test_a_wrapper_fits_it_after_training_and_its_draws_covary():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 def test_it_draws_the_same_on_the_gpu(rng):
     x = data().tensors[0]
     torch.manual_seed(0)

@@ -382,7 +382,6 @@ def test_it_is_less_sure_far_from_the_data_and_with_fewer_of_them():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize("hessian", HESSIANS)
 def test_it_draws_the_same_on_the_gpu(model, hessian):
     x = data().tensors[0]

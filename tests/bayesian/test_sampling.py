@@ -256,7 +256,7 @@ def test_a_number_for_the_whole_batch_is_taken_and_given_for_each_draw(replicate
     assert torch.allclose(draws["auxiliary"], draws["logits"].mean(dim=(0, 1)), atol=1e-6)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_noise_on_the_gpu_before_the_first_dropout_differs_among_draws():
     model = MCDropoutModule(Noise().eval()).eval().cuda()
     model.parent_module.second.p = 1e-9

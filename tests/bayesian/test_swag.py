@@ -387,7 +387,6 @@ def test_draws_spread_more_far_from_the_data_than_on_it():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @whole_batches
 def test_a_model_on_the_gpu_is_fitted_and_drawn_from_there(name):
     model, x, y = make(name)

@@ -318,7 +318,6 @@ def test_arguments_that_are_not_rows_of_items_are_refused():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["vgg16", "a residual connection around a dropout", "TransformerEncoder"])
 def test_draws_on_the_gpu_differ_and_run_what_comes_before_once(name):
     model, x, before = made(name)

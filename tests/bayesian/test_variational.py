@@ -363,7 +363,6 @@ def test_draws_spread_more_far_from_the_data_than_on_it():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @models
 def test_weights_are_drawn_where_they_are(name):
     model, x = make(name)

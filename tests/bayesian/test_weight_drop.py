@@ -390,7 +390,6 @@ def test_draws_spread_more_far_from_the_data_than_on_it():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @models
 def test_masks_are_drawn_where_the_weights_are(name):
     model, x = make(name)

@@ -5,6 +5,7 @@ import json
 import pickle
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -122,7 +123,6 @@ def test_what_a_spreadsheet_saves_is_read(tmp_path, mark):
 
 
 def test_numbers_that_pandas_made_floats_are_whole_again(tmp_path):
-    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"item": [1, None], "key": ["a", "b"], "label": ["x", "y"]})
     frame.to_csv(tmp_path / "a.csv", index=False)
     assert read_labels(tmp_path / "a.csv") == [Labelled(1, "a", "x"), Labelled(None, "b", "y")]
@@ -251,7 +251,8 @@ class Pictures:
 @pytest.mark.parametrize("several", [False, True])
 def test_datasets_loads_what_was_written(tmp_path, monkeypatch, several):
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     labels = [("test", "=1\n"), ()] if several else ["test", "=1\n"]
     rows = [Labelled(place + 3, f"test/{place}.png", label, "ann", 1) for place, label in enumerate(labels)]
     target = write_labels(rows, tmp_path / "out", "huggingface", whole=Whole(pictures=Pictures()))

@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 
 from baal_widgets.active.heuristics import BALD, AbstractHeuristic
 from baal_widgets.simulation import Pool, Protocol, names, simulate
@@ -223,7 +222,6 @@ print(sorted({"scipy", "sklearn", "statsmodels"} & set(sys.modules)))
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_gives_the_same_curves_but_for_rounding_and_is_indifferent_to_company(two):
     there = run(["random"], range(3), device="cuda")
     assert np.allclose(there.curve("nll_bma", "random"), two.curve("nll_bma", "random"), atol=1e-2)

@@ -72,7 +72,6 @@ def test_uniform_numbers_fill_the_interval_evenly():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_draws_the_same_to_the_bit():
     starts = streams([0, 7], "masks", 2)
     assert torch.equal(bits(starts.cuda(), 1001).cpu(), bits(starts, 1001))

@@ -158,7 +158,6 @@ def test_one_stopped_run_does_not_wait_for_another_nor_change(data):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_trains_the_same(data):
     x, y = data
     items = torch.stack([torch.arange(20), torch.arange(20, 40)])

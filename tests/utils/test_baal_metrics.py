@@ -188,7 +188,6 @@ def test_what_a_metric_takes_is_declared_and_not_read_from_its_name():
 
 
 def test_the_diagram_is_a_figure_and_a_page_if_asked(told, tmp_path):
-    pytest.importorskip("baal_widgets.plots")
     metric = fed(ECE(n_bins=4), *told)
     assert len(metric.plot(tmp_path / "ece.html").data) > 0
     assert "plotly" in (tmp_path / "ece.html").read_text()
@@ -319,7 +318,6 @@ def test_pixels_become_rows_in_the_order_of_baal(rng, baal):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
 @pytest.mark.parametrize("kind", [*OF_CLASSES, ClassificationReport])
 def test_batches_on_the_gpu_give_the_same(kind, told):
     x, y = told
