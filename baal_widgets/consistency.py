@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
+from math import isnan
 from typing import Any
 
+from baal_widgets.metrics.agreement import cohen_kappa
 from baal_widgets.metrics.intervals import wilson_interval
 
 
@@ -33,10 +34,7 @@ def consistency(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _kappa(pairs: list[tuple[str, str]]) -> float | None:
-    first, second = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
-    n = len(pairs)
-    by_chance = sum(count * second[name] for name, count in first.items())  # in n^2
-    if by_chance == n * n:
+    if not pairs:
         return None
-    observed = sum(one == other for one, other in pairs)
-    return (n * observed - by_chance) / (n * n - by_chance)
+    kappa = cohen_kappa({place: {"first": one, "again": other} for place, (one, other) in enumerate(pairs)})
+    return None if isnan(kappa) else kappa

@@ -64,7 +64,7 @@ class Cards:
                 "size": len(self.images),
                 "generation": 0,
                 "answers": {str(i): words.numbered(words.indices(answer)) for i, answer in state.answers.items()},
-                "marks": marks(self._page, state.flagged, state.notes),
+                "marks": marks({card: card for card in self._page}, state.flagged, state.notes),
                 "guesses": {},
                 "claims": {},
                 "contests": {},
@@ -174,10 +174,10 @@ def present_keys(keys: Mapping[str, str], name_of: Callable[[str], str]) -> dict
     return told
 
 
-def marks(cards: Sequence[int], flagged: set[int], notes: Mapping[int, str]) -> dict[str, dict[str, Any]]:
-    """The flags and notes of some cards, as the page takes them."""
-    told: dict[str, dict[str, Any]] = {}
-    for card in cards:
-        if card in flagged or card in notes:
-            told[str(card)] = {"flag": card in flagged, "note": notes.get(card, "")}
-    return told
+def marks(cards: Mapping[int, int], flagged: set[int], notes: Mapping[int, str]) -> dict[str, dict[str, Any]]:
+    """The flags and notes of some cards, each given with its item, as the page takes them."""
+    return {
+        str(card): {"flag": item in flagged, "note": notes.get(item, "")}
+        for card, item in cards.items()
+        if item in flagged or item in notes
+    }

@@ -89,7 +89,7 @@ class SessionDeck:
                 "size": session.query_size,
                 "generation": told["round"],
                 "answers": {str(card): value for card, value in answers.items()},
-                "marks": marks(page, session.flagged, session.notes),
+                "marks": marks(self._items_told(page), session.flagged, session.notes),
                 "guesses": self._guesses(page if not self.blind else [card for card in page if card in answers]),
                 "claims": self._told_claims({*page, *reviews[: session.query_size]}),
                 "contests": self._told_contests({*page, *contested[: session.query_size]}, agreement, words),
@@ -102,6 +102,11 @@ class SessionDeck:
                 "canAdd": True,
                 "training": self._training(),
             }
+
+    def _items_told(self, cards: Sequence[int]) -> dict[int, int]:
+        """The items of cards, but for those asked once more: what is known of an item would tell that it is one."""
+        told = {card: divmod(card, self._n) for card in cards}
+        return {card: item for card, (kind, item) in told.items() if kind != REPEAT}
 
     @property
     def n_cards(self) -> int:

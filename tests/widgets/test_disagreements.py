@@ -6,7 +6,7 @@ import pytest
 
 from baal_widgets import LabelGrid, Labeller
 from baal_widgets.metrics import krippendorff_alpha
-from baal_widgets.widgets.deck import CONTEST
+from baal_widgets.widgets.deck import CONTEST, REPEAT
 from tests.widgets.test_labeller import CLASSES, Page, make_session
 
 N = 40
@@ -73,6 +73,18 @@ def test_who_says_what_is_told_with_the_larger_camp_suggested(page):
     tied = view["contests"][str(contest(5))]
     assert (tied["suggested"], tied["method"], [camp["n"] for camp in tied["camps"]]) == (None, "", [1, 1])
     assert view["guesses"] == {}
+
+
+def test_flags_and_notes_of_an_image_are_on_every_card_of_it_but_a_blind_repeat(page, people):
+    people["ann"].note(3, "a sleeve")
+    page.labeller.session.flag(5)
+    assert open_queue(page)["marks"] == {
+        str(contest(3)): {"flag": False, "note": "a sleeve"},
+        str(contest(5)): {"flag": True, "note": ""},
+    }
+    view = page.do("note", contest(5), text="torn")["view"]
+    assert view["marks"][str(contest(5))] == {"flag": True, "note": "torn"}
+    assert page.labeller.deck._items_told([REPEAT * N + 3, 3]) == {3: 3}
 
 
 def test_what_is_settled_leaves_the_queue_at_once_and_undo_brings_it_back(page, people):
