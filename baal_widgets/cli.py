@@ -51,6 +51,7 @@ def label(told: argparse.Namespace) -> int:
     """Write a notebook that labels a folder of images, unless it is there already, and open it."""
     from baal_widgets.checks import check_classes
     from baal_widgets.images import find_images
+    from baal_widgets.sources import open_tests
 
     classes = check_classes([name.strip() for name in told.classes.split(",") if name.strip()])
     images = Path(told.folder).expanduser().resolve()
@@ -61,7 +62,10 @@ def label(told: argparse.Namespace) -> int:
     folder = Path(told.dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"label-{images.name}.ipynb"
-    notebook = labelling_notebook(images, list(classes), told.backbone)
+    tests = None if told.test is None else Path(told.test).expanduser().resolve()
+    if tests is not None:
+        print(f"{len(open_tests(tests, classes, images))} images to test on in {tests}")
+    notebook = labelling_notebook(images, list(classes), told.backbone, tests)
     if target.exists():
         sources = "".join("".join(cell["source"]) for cell in json.loads(target.read_text("utf-8"))["cells"])
         if repr(str(images)) not in sources or repr(list(classes)) not in sources:
@@ -214,7 +218,9 @@ def shipped_notebook() -> Path:
     return found
 
 
-def labelling_notebook(images: Path, classes: list[str], backbone: str | None) -> dict[str, Any]:
+def labelling_notebook(
+    images: Path, classes: list[str], backbone: str | None = None, tests: Path | None = None
+) -> dict[str, Any]:
     """A notebook with one session over a folder and its labeller."""
     model = "None" if backbone is None else f"torchvision_backbone({backbone!r}, {len(classes)})"
     imports = "" if backbone is None else "from baal_widgets.models import torchvision_backbone\n"
@@ -231,7 +237,8 @@ def labelling_notebook(images: Path, classes: list[str], backbone: str | None) -
             f"    {str(images)!r},\n"
             f"    model={model},\n"
             f"    classes={classes!r},\n"
-            f"    journal={f'label-{images.name}.db'!r},\n"
+            + (f"    test_set={str(tests)!r},\n" if tests else "")
+            + f"    journal={f'label-{images.name}.db'!r},\n"
             ")\n"
             "Labeller(session)",
         ),
@@ -285,6 +292,7 @@ def _parser() -> argparse.ArgumentParser:
     labelling = add(label, lab=True)
     labelling.add_argument("folder", help="the folder of images; its subfolders too")
     labelling.add_argument("--classes", required=True, help="class names, with commas between")
+    labelling.add_argument("--test", metavar="FOLDER", help="labelled images to test on, in a sub-folder a class")
     labelling.add_argument("--backbone", help="a torchvision model to start from (downloads its weights once)")
     exporting = add(export, lab=False)
     exporting.add_argument("journal")

@@ -42,7 +42,7 @@ from baal_widgets.pace import per_minute
 from baal_widgets.people import People
 from baal_widgets.queries import RESERVE, asking, chosen_repeats
 from baal_widgets.register import Register
-from baal_widgets.sources import open_source
+from baal_widgets.sources import open_source, open_tests
 from baal_widgets.training import Training
 from baal_widgets.twin import RandomTwin
 from baal_widgets.weights import weights_folder
@@ -67,7 +67,8 @@ class LabellingSession(Answering, Naming, Exchanging, People):
 
     `dataset` is an `ActiveLearningDataset`, any torch dataset, or the path of a folder of images. `model` is a
     classifier with dropout (`nn.Module` or `ModelWrapper`, one output per class, logits); without one a small
-    CNN is used. `test_set` yields (input, class index) and turns on the learning curve and calibration.
+    CNN is used. `test_set` yields (input, class index), or is a folder of images with a sub-folder a class; it turns
+    on the learning curve and calibration.
     `heuristic` ranks the pool: a name (`bald`, `entropy`, ...) or a `Heuristic`. `iterations` is the number of
     draws from the model, whose dropout stays on for them; a model that is a `BayesianModule` (an ensemble, Laplace,
     SWAG...) draws by itself. `targets` yields inputs whose labels matter, for EPIG. `journal` is a path or database
@@ -97,7 +98,7 @@ class LabellingSession(Answering, Naming, Exchanging, People):
         model: nn.Module | ModelWrapper | None = None,
         classes: Sequence[str] = (),
         *,
-        test_set: Dataset[Any] | None = None,
+        test_set: Dataset[Any] | str | os.PathLike[str] | None = None,
         heuristic: str | AbstractHeuristic = "bald",
         query_size: int = 24,
         journal: str | os.PathLike[str] | None = "labels.db",
@@ -132,6 +133,10 @@ class LabellingSession(Answering, Naming, Exchanging, People):
         made = get_heuristic(heuristic, seed=seed, **whole) if isinstance(heuristic, str) else heuristic
         self.heuristic = made.sized(self.query_size)
         self._source = open_source(dataset, multi_label=self.multi_label)
+        if isinstance(test_set, (str, os.PathLike)):
+            if self.multi_label:
+                raise ValueError("A folder tells one class an image: with multi_label give a dataset as test_set.")
+            test_set = open_tests(test_set, names, self._source.root)
         learner = partial(
             Learner,
             self._source,
@@ -234,6 +239,10 @@ class LabellingSession(Answering, Naming, Exchanging, People):
             labels = self._state.labels
             words = self._words()
             return {item: words.told(value) for item, value in labels.items()} if self.multi_label else labels
+
+    def key(self, item: int) -> str:
+        """The name by which the journal knows an item: the path of its file, or its index."""
+        return self._source.keys[check_item(item, len(self._source.keys))]
 
     def names_in(self, value: str) -> tuple[str, ...]:
         """The class names that the `value` of an `Answer` stands for; with `multi_label` any number of them."""

@@ -163,16 +163,46 @@ def target_of(item: Any) -> Any:
     raise ValueError(f"Expected items (input, target), got {type(item).__name__} without a target.")
 
 
+def open_tests(folder: str | os.PathLike[str], classes: Sequence[str], pool: Path | None = None) -> FileDataset:
+    """Images to test on, (input, class index), from a folder with one folder a class; a class may have none.
+
+    Raises `ValueError` where an image lies in no folder named as one of the `classes`, and where the folder is a part
+    of the `pool`: who learns from what they are tested on is flattered.
+    """
+    files, root = _readable(folder)
+    if pool is not None and root.is_relative_to(pool):
+        raise ValueError(f"The test images in {root} are among those to label in {pool}. Move them elsewhere.")
+    names = [file.relative_to(root).parts[0] for file in files]
+    strange = {name: file for name, file in zip(names, files, strict=True) if name not in classes}
+    if strange:
+        name, file = next(iter(strange.items()))
+        told = "in no sub-folder" if file.parent == root else f"in {name!r}, which is no class"
+        raise ValueError(
+            f"Expected {root} to have a sub-folder for each class, {', '.join(classes)}, with its test images. "
+            f"{file.relative_to(root)} lies {told}."
+        )
+    return _read(files, [classes.index(name) for name in names])
+
+
 def _open_folder(folder: str | os.PathLike[str], multi_label: bool) -> Source:
+    files, root = _readable(folder)
+    dataset, keys = _read(files), tuple(file.relative_to(root).as_posix() for file in files)
+    held = ActiveLearningDataset(Annotated(dataset) if multi_label else dataset)
+    return Source(held, keys, files=tuple(files), root=root)
+
+
+def _readable(folder: str | os.PathLike[str]) -> tuple[list[Path], Path]:
+    """The images below a folder, and the folder in full. Warns of files that are left out."""
     files, refused = find_images(folder)
     if refused:
         lines = "".join(f"\n  {reason}" for reason in list(refused.values())[:5])
         more = f"\n  and {len(refused) - 5} more" if len(refused) > 5 else ""
-        warnings.warn(f"{len(refused)} files are left out, since they are no images:{lines}{more}", stacklevel=4)
-    root = Path(folder).expanduser().resolve()
+        warnings.warn(f"{len(refused)} files are left out, since they are no images:{lines}{more}", stacklevel=5)
+    return files, Path(folder).expanduser().resolve()
+
+
+def _read(files: Sequence[Path], labels: Sequence[int] | None = None) -> FileDataset:
+    """Images as the small model over a folder takes them."""
     load = lru_cache(maxsize=DECODED_KEPT)(partial(open_image, side=2 * MODEL_SIDE))
     transform = v2.Compose([v2.Resize((MODEL_SIDE, MODEL_SIDE)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-    dataset = FileDataset([str(file) for file in files], transform=transform, image_load_fn=load)
-    keys = tuple(file.relative_to(root).as_posix() for file in files)
-    held = ActiveLearningDataset(Annotated(dataset) if multi_label else dataset)
-    return Source(held, keys, files=tuple(files), root=root)
+    return FileDataset([str(file) for file in files], labels, transform=transform, image_load_fn=load)

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 from baal_widgets import LabellingSession, cli
 from baal_widgets.journal import Draft, Journal, fold
+from baal_widgets.sources import open_tests
 
 
 @pytest.fixture
@@ -69,6 +70,42 @@ def test_label_writes_a_notebook_that_runs_over_the_folder(tmp_path, images, ope
     assert space["session"].progress["n_items"] == 3
     assert (tmp_path / "label-pets.db").exists()
     space["session"].close()
+
+
+def test_label_tests_on_a_folder_with_a_sub_folder_a_class(tmp_path, images, opened, monkeypatch, capsys):
+    for place, name in enumerate(["cat", "dog", "dog"]):
+        (tmp_path / "held out" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (80 * place, 0, 0)).save(tmp_path / "held out" / name / f"{place}.png")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["label", str(images), "--classes", "dog,cat", "--test", "held out"]) == 0
+    assert "3 images to test on" in capsys.readouterr().out
+    space = {}
+    for cell in nbformat.read("label-pets.ipynb", as_version=4).cells[:2]:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, "cell", "exec"), space)
+    with space["session"] as session:
+        session.label(0, "dog")
+        session.label(1, "cat")
+        metrics = session.learn().metrics
+        assert session.key(1) == "1.png"
+        assert metrics["accuracy"] in (0, 1 / 3, 2 / 3, 1)
+    dataset = open_tests("held out", ["dog", "cat"])
+    assert [(round(float(image[0].mean() * 255)), label) for image, label in dataset] == [(0, 1), (80, 0), (160, 0)]
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("tests/bird/1.png", r"bird.* which is no class"),
+        ("tests/1.png", "lies in no sub-folder"),
+        ("pets/cat/1.png", "Move them elsewhere"),
+    ],
+)
+def test_images_that_cannot_be_tested_on_are_told(tmp_path, images, file, said):
+    (tmp_path / file).parent.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / file)
+    with pytest.raises(ValueError, match=said):
+        LabellingSession(images, None, ["cat", "dog"], journal=None, test_set=tmp_path / file.split("/")[0])
 
 
 @pytest.mark.parametrize(
