@@ -9,6 +9,8 @@ others alone.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def bald(predictions: Tensor) -> Tensor:
 
     The part of `predictive_entropy` that the draws don't agree on: zero where every draw says the same, however
     unsure they are; at most log of the number of classes or of draws. Houlsby et al., 2011 (arXiv:1112.5745).
-    Beside the predictions and their mean it holds half a megabyte, on a GPU at most 256 MB.
+    Beside the predictions and their mean it holds a megabyte, on a GPU at most 256 MB.
 
     >>> import numpy as np
     >>> agree, differ = [[1, 1], [0, 0]], [[1, 0], [0, 1]]      # two draws, two classes
@@ -133,13 +135,20 @@ def entropy(predictions: Tensor) -> Tensor:
 
 def _expected(predictions: Tensor) -> Tensor:
     """A few items after the other: what is made of them on the way stays in the processor's cache."""
-    most = 2**26 if predictions.is_cuda else 2**17
+    most = 2**26 if predictions.is_cuda else 2**18
     items = max(1, most // max(1, predictions[:1].numel()))
     room = None if predictions.requires_grad else torch.empty_like(predictions[:items])
+    bare = room is not None
     sums = []
     for first in range(0, max(1, len(predictions)), items):
         part = predictions[first : first + items]
-        sums.append(_weighed_logs(part, None if room is None else room[: len(part)]).sum(dim=(1, -1)))
+        within = None if room is None else room[: len(part)]
+        if bare:
+            sums.append(torch.log(part, out=within).mul_(part).sum(dim=(1, -1)))
+            # 0 log 0 came out as NaN: who holds one 0 holds more, which it takes another pass to keep off the logarithm
+            bare = not math.isnan(sums[-1].sum())
+        if not bare:
+            sums[first // items :] = [_weighed_logs(part, within).sum(dim=(1, -1))]
     return 0 - torch.cat(sums) / predictions.shape[-1]
 
 

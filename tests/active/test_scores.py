@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 from hypothesis import given
@@ -128,6 +129,16 @@ def test_entropies_are_those_of_scipy(rng):
     assert np.allclose(predictive_entropy(p), scipy.stats.entropy(p.mean(-1), axis=1))
     assert np.allclose(expected_entropy(p), scipy.stats.entropy(p, axis=1).mean(-1))
     assert np.allclose(entropy(p[..., 0]), scipy.stats.entropy(p[..., 0], axis=1))
+
+
+@pytest.mark.parametrize("zeros", [slice(0), slice(0, 1), slice(2500, 2501), slice(None)])
+def test_bald_of_many_items_is_that_of_double_precision_wherever_zeros_lie(rng, zeros):
+    odds = rng.exponential(size=(3000, 6, 20)).astype(np.float32)  # more than one room of them
+    odds[zeros, 2] = 0
+    p = odds / odds.sum(axis=1, keepdims=True)
+    by_hand = scipy.stats.entropy(p.astype(float).mean(axis=-1), axis=1)
+    by_hand -= scipy.special.entr(p.astype(float)).sum(axis=1).mean(axis=-1)
+    assert np.abs(bald(p) - by_hand).max() < 1e-6
 
 
 def test_bald_is_the_mean_divergence_of_the_draws_from_their_mean(rng):
