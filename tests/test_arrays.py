@@ -34,6 +34,21 @@ def test_one_item_with_logits_makes_all_of_them_logits(probabilities):
     assert are_logits(probabilities) is True
 
 
+@pytest.mark.parametrize("item", [0, 999, 1000, 2999])
+def test_one_item_of_thousands_with_logits_makes_all_of_them_logits(rng, item):
+    p = rng.dirichlet(np.ones(5), size=(3000, 4)).transpose(0, 2, 1)
+    assert are_logits(p) is False
+    p[item] *= 0.9
+    assert are_logits(p) is True
+
+
+def test_draws_that_sum_to_one_only_on_average_are_logits(probabilities):
+    probabilities[..., 0] *= 0.5
+    probabilities[..., 1] *= 1.5
+    assert np.allclose(probabilities.sum(axis=1).mean(axis=-1), 1)
+    assert are_logits(probabilities) is True
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_items_that_are_not_finite_have_no_say(probabilities, bad):
     probabilities[0, 0, 0] = bad
