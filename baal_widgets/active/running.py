@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baal_widgets.active.scores import predictive_entropy
+from baal_widgets.active.scores import expected_entropy, predictive_entropy
 from baal_widgets.arrays import check_shape
 
 __all__ = ["RunningScores"]
@@ -28,16 +28,16 @@ class RunningScores:
     def add(self, draws: Tensor) -> None:
         """Take in draws of all items, probabilities `[item, class, ..., draw]`, always of the same items."""
         check_shape(draws, least=3)
-        total, unsure = draws.sum(dim=-1), torch.special.entr(draws).sum(dim=(1, -1))
-        if self.draws == 0:
-            self._total, self._unsure = total, unsure
-        elif total.shape != self._total.shape:
+        total, unsure = draws.sum(dim=-1), expected_entropy(draws) * draws.shape[-1]
+        if self.draws and total.shape != self._total.shape:
             raise ValueError(
                 f"Expected draws of the same items and classes, {tuple(self._total.shape)}, got {tuple(total.shape)}. "
                 "Begin a new RunningScores for other items."
             )
-        else:
-            self._total, self._unsure = self._total + total, self._unsure + unsure
+        if self.draws:  # in place, since they are as large as a draw, and in what was made in this very mode
+            total += self._total
+            unsure += self._unsure
+        self._total, self._unsure = total, unsure
         self.draws += draws.shape[-1]
 
     @property

@@ -31,3 +31,12 @@ def test_draws_of_other_items_are_refused_and_leave_the_scores_alone():
 def test_scores_without_draws_are_refused():
     with pytest.raises(ValueError, match="Call add first"):
         RunningScores().bald  # noqa: B018
+
+
+def test_draws_may_be_made_with_gradients_on_and_off():
+    draws = torch.randn((4, 3, 2), generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    running = RunningScores()
+    with torch.inference_mode():
+        running.add(draws[..., :1].clone())
+    running.add(draws[..., 1:])
+    torch.testing.assert_close(running.bald, bald(draws))
