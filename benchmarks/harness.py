@@ -59,8 +59,8 @@ class Comparison:
     are also filled into `work`; `quick` are those of a trial run. Ours is called "baal_widgets", the least that anyone
     could do "floor"; `within` bounds ours over the floor's. `also` holds further ways and their own `at_least`.
 
-    `measures`: "seconds"; "bytes", the peak of memory above what was there when the ways were made, each way in a
-    process of its own; "told", the number of `unit` that a way returns. `slow` ways are run only once.
+    `measures`: "seconds"; "bytes", the peak of memory above what was there when the ways were made and had been tried at the
+    `quick` sizes, each way in a process of its own; "told", the number of `unit` that a way returns. `slow` ways are run only once.
     """
 
     name: str
@@ -81,9 +81,10 @@ class Comparison:
 
     def measure(self, device: str, repetitions: int, sizes: Mapping[str, Any], only: str | None = None) -> Results:
         """Figures of each way, of one way with `only`: `{"figures": {way: {clock: [...]}}, "quality": {...}}`."""
-        ways = self.ways(device, **sizes)
-        if only is not None:
-            ways = {only: ways[only]}
+        ways = self._ways(device, sizes, only)
+        if self.measures == "bytes":  # libraries read their code when it is first used: no memory of the work
+            for run in self._ways(device, self.quick, only).values():
+                run()
         clock = Clock(device, self.measures)
         figures: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
         results = {}
@@ -101,6 +102,10 @@ class Comparison:
                 if name not in self.slow:
                     figures[name].append(clock(run)[0])
         return {"figures": {name: _columns(rows) for name, rows in figures.items()}, "quality": quality}
+
+    def _ways(self, device: str, sizes: Mapping[str, Any], only: str | None) -> dict[str, Run]:
+        ways = self.ways(device, **sizes)
+        return ways if only is None else {only: ways[only]}
 
     def told(self, measured: Results, clock: str) -> Results:
         """Medians, ratios and what was promised, each with whether it is kept."""
