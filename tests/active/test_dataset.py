@@ -159,6 +159,27 @@ def test_index_maps_are_inverse_bijections(mask):
     assert [dataset.is_labelled(i) for i in range(len(mask))] == [step > 0 for step in mask]
 
 
+@QUICK
+@given(MASKS, st.integers(0, 2**32 - 1), st.sampled_from([-1, 1, 2]), st.sampled_from([int, np.int64]))
+def test_what_is_read_follows_every_change(mask, seed, steps, kind):
+    dataset, rng = ActiveLearningDataset(Known(len(mask)), labelled=mask, last_active_steps=steps), random.Random(seed)
+    pool = dataset.pool
+    for _ in range(3):
+        known = dataset.labelled_map
+        least = 0 if steps == -1 else max(int(known.max()) - steps, 0)
+        for read, items in ((dataset, np.flatnonzero(known > least)), (pool, np.flatnonzero(known == 0))):
+            n = len(items)
+            assert [read[kind(place)][0] for place in range(-n, n)] == [*items, *items]
+            for place in (-n - 1, n):
+                with pytest.raises(IndexError, match=f"Position {place} of {n}"):
+                    read[kind(place)]
+        item = rng.randrange(len(mask))
+        if known[item]:
+            dataset.unlabel(item)
+        else:
+            dataset.label_items(item)
+
+
 def test_a_labelled_item_has_no_place_in_the_pool():
     dataset = ActiveLearningDataset(Known(), labelled=[True] + [False] * 9)
     with pytest.raises(ValueError, match="Item 0 is labelled"):

@@ -100,6 +100,21 @@ class SplittedDataset:
     def _n_active(self) -> int:
         return self.n_labelled if self.last_active_steps == -1 else len(self._active)
 
+    def _item_at(self, index: Any, labelled: bool) -> int:
+        """The item at a position as given to `[]`, where negative ones count from the end: the way each is read."""
+        name = "pool" if not labelled else "labelled" if self.last_active_steps == -1 else "active"
+        held = self._cache.get(name)
+        option = self.last_active_steps if name == "active" else None
+        if held is not None and type(index) is int and held[0] == (self._version, option):
+            items = held[1]
+            if -len(items) <= index < len(items):
+                return items.item(index)
+        (place,), _ = as_indices(index)
+        n = self._n_active if labelled else self.n_unlabelled
+        if not -n <= place < n:
+            raise IndexError(f"Position {place} of {n}.")
+        return self._item_of_active(place % n) if labelled else self._item_of_pool(place % n)
+
     def _item_of_pool(self, place: int) -> int:
         return int(self._pool[place]) if self._whole("pool") else self._marks.item_of(place, False)
 

@@ -197,14 +197,6 @@ class _Defaulting:
         return self._own.pop(item, *default)
 
 
-def from_end(index: Any, n: int) -> int:
-    """A position as given to `[]`, where negative ones count from the end."""
-    (place,), _ = as_indices(index)
-    if not -n <= place < n:
-        raise IndexError(f"Position {place} of {n}.")
-    return place % n
-
-
 def _distinct(items: Any) -> tuple[list[int], bool]:
     chosen, single = as_indices(items)
     if len(set(chosen)) < len(chosen):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from baal_widgets.active.dataset.base import RandomSource
-from baal_widgets.active.dataset.labelling import LabellingDataset, from_end, same
+from baal_widgets.active.dataset.labelling import LabellingDataset, same
 
 
 class ActiveNumpyArray(LabellingDataset):
@@ -37,7 +37,7 @@ class ActiveNumpyArray(LabellingDataset):
         return len(self._active)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self._dataset[self.labelled_to_dataset(from_end(index, len(self)))]
+        return self._dataset[self._item_at(index, labelled=True)]
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[place] for place in range(len(self)))

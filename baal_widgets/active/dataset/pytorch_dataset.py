@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset, Subset
 
 from baal_widgets.active.dataset.base import RandomSource
-from baal_widgets.active.dataset.labelling import LabellingDataset, from_end, same
+from baal_widgets.active.dataset.labelling import LabellingDataset, same
 from baal_widgets.active.dataset.specifics import with_attribute
 from baal_widgets.checks import positive
 from baal_widgets.utils.structures import inputs_of
@@ -44,7 +44,7 @@ class ActiveLearningPool(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         owner = self._owner
-        return owner.make_unlabelled(owner.pool_dataset[owner.pool_to_dataset(from_end(index, len(self)))])
+        return owner.make_unlabelled(owner.pool_dataset[owner._item_at(index, labelled=False)])
 
     def __iter__(self) -> Iterator[Any]:
         return (self[place] for place in range(len(self)))
@@ -95,7 +95,7 @@ class ActiveLearningDataset(LabellingDataset, Dataset[Any]):
         return self._n_active
 
     def __getitem__(self, index: int) -> Any:
-        return self._dataset[self.labelled_to_dataset(from_end(index, len(self)))]
+        return self._dataset[self._item_at(index, labelled=True)]
 
     def __iter__(self) -> Iterator[Any]:
         return (self[place] for place in range(len(self)))
