@@ -44,6 +44,18 @@ def access(device, items, times):
     return {name: reading(dataset) for name, dataset in both(items).items()}
 
 
+def translating(device, items, times):
+    """Where in the whole dataset are the items at positions of the pool, one by one: what an answer is told by."""
+
+    def asking(find):
+        places = np.random.default_rng(0).integers(items // 2, size=times).tolist()
+        return lambda: np.array([find(place) for place in places]).ravel()
+
+    datasets = both(items)
+    finds = {"baal_widgets": "pool_to_dataset", "Baal 2.1": "_pool_to_oracle_index"}
+    return {name: asking(getattr(dataset, finds[name])) for name, dataset in datasets.items()}
+
+
 def pools(device, items, times):
     def reading(dataset):
         return lambda: [int(dataset.pool[place][0][0]) for place in range(times)]
@@ -94,10 +106,19 @@ def clicking(device, items):
 COMPARISONS = [
     Comparison(
         "item access",
-        "{times} items out of {items:,}",
+        "{times} labelled items out of {items:,}",
         "Baal 2.1",
         100,
         access,
+        sizes={"items": 1_000_000, "times": 100},
+        quick={"items": 1_000, "times": 3},
+    ),
+    Comparison(
+        "translation",
+        "{times} positions of the pool, of {items:,} items, to their indices in the whole dataset",
+        "Baal 2.1",
+        100,
+        translating,
         sizes={"items": 1_000_000, "times": 100},
         quick={"items": 1_000, "times": 3},
     ),
