@@ -116,8 +116,9 @@ def epig(probabilities: A, target_probabilities: Array) -> A:
         for some in chunks(len(targets), cell * len(items), pool):
             others = targets[some].double()
             joint = items.flatten(0, 1) @ others.flatten(0, 1).T / draws
-            unsure = _entropy(joint).view(len(items), -1, len(others), targets.shape[1]).sum(dim=(1, 2, 3))
-            told += len(others) * _entropy(items.mean(dim=2)).sum(dim=1) - unsure
+            # the joint labels of each pair are unsure by minus this
+            told += _weighed_logs(joint).view(len(items), -1).sum(dim=1)
+            told += len(others) * _entropy(items.mean(dim=2)).sum(dim=1)
             told += _entropy(others.mean(dim=2)).sum()
         scores[where[rows]] = (told / len(targets)).clamp(min=0).to(scores.dtype)
     return as_kind(scores, probabilities)
