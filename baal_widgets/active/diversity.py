@@ -74,8 +74,8 @@ def badge(probabilities: A, features: Array, n: int, *, rng: Seed = None) -> Pic
     Scores are squared distances to the nearest pick. Since picks are drawn, they can rise from one to the next: a
     pick is lifted to the highest of what comes after it, so that the order of scores is the order of picks.
 
-    The outer products are never made: time grows with n x items x (classes + features). Holds a copy
-    of the features and two of the mean probabilities.
+    The outer products are never made: time grows with n x items x (classes + features). Holds a copy of the features
+    and two of the mean probabilities, float64.
     """
     n = positive("n", n)
     rng = np.random.default_rng(rng)
@@ -89,12 +89,10 @@ def badge(probabilities: A, features: Array, n: int, *, rng: Seed = None) -> Pic
     if len(hidden) != len(mean):
         raise ValueError(f"Expected features of the same items, got {len(hidden)} for {len(mean)} probabilities.")
     _, where = finite_items(torch.stack([mean.sum(dim=1), hidden.sum(dim=1, dtype=torch.float64)], dim=1))
-    mean, hidden = mean[where], hidden[where]
+    mean, hidden = mean[where], hidden[where].double()
     error = mean.clone()
     error[torch.arange(len(mean)), mean.argmax(dim=1)] -= 1
-    length = error.square().sum(dim=1) * torch.cat(
-        [hidden[rows].double().square().sum(dim=1) for rows in _rows(hidden)] or [error.new_zeros(0)]
-    )
+    length = error.square().sum(dim=1) * torch.linalg.vector_norm(hidden, dim=1).square()
     items: list[int] = []
     values: list[float] = []
     near = length.clone()
@@ -109,8 +107,7 @@ def badge(probabilities: A, features: Array, n: int, *, rng: Seed = None) -> Pic
             item = int(torch.searchsorted(mass, rng.random() * total, right=True).clamp(max=len(mass) - 1))
         items.append(item)
         values.append(max(float(near[item]), 0.0))
-        inner = torch.cat([hidden[rows].double() @ hidden[item].double() for rows in _rows(hidden)])
-        far = (length + length[item] - 2 * (error @ error[item]) * inner).clamp(min=0)
+        far = (length + length[item] - 2 * (error @ error[item]) * (hidden @ hidden[item])).clamp(min=0)
         near = torch.minimum(near, far) if len(items) > 1 else far
         near[items] = 0
     rest = near.clone()
@@ -193,13 +190,14 @@ def max_herding(features: A, n: int, labelled: Array | None = None, *, bandwidth
 
     def gains(items: Tensor) -> Tensor:
         to, done = pool[targets], covered[targets]
-        norm = to.square().sum(dim=1) / 2
+        norm, fresh = to.square().sum(dim=1) / 2, not done.any()
         found = norm.new_empty(len(items), dtype=torch.float64)
         for rows in chunks(len(items), len(to), pool):
             some = pool[items[rows]]
-            kernel = (some @ to.T - norm - (some.square().sum(dim=1) / 2)[:, None]).clamp_(max=0).exp_()
-            found[rows] = kernel.sub_(done).clamp_(min=0).mean(dim=1, dtype=torch.float64)
-        return found
+            kernel = torch.addmm(norm, some, to.T, beta=-1).sub_((some.square().sum(dim=1) / 2)[:, None])
+            kernel = kernel.clamp_(max=0).exp_()
+            found[rows] = (kernel if fresh else kernel.sub_(done).clamp_(min=0)).sum(dim=1, dtype=torch.float64)
+        return found / len(to)
 
     def add(item: int) -> None:
         covered.copy_(torch.maximum(covered, (-_nearest(pool, pool[item][None]) / 2).exp()))
@@ -217,7 +215,8 @@ def _nearest(features: Tensor, centres: Tensor) -> Tensor:
     centres = centres.double()
     if len(centres) == 1:
         for rows in _rows(features):
-            near[rows] = (features[rows].double() - centres).square().sum(dim=1)
+            far = torch.cdist(features[rows].double(), centres, compute_mode="donot_use_mm_for_euclid_dist")
+            near[rows] = far[:, 0].square()
         return near
     for some in chunks(len(centres), 512, centres):
         norm = centres[some].square().sum(dim=1)
@@ -242,7 +241,8 @@ def _k_means(features: Tensor, clusters: int, rng: np.random.Generator) -> Tenso
             near[rows], now[rows] = (norm - 2 * part @ centres.T).min(dim=1)
             near[rows] += part.square().sum(dim=1)
             # a product rather than index_add_, whose sums on a GPU differ from call to call
-            sums += (torch.nn.functional.one_hot(now[rows], clusters).T.to(part.dtype) @ part).double()
+            member = part.new_zeros(clusters, len(part)).scatter_(0, now[rows][None], 1)
+            sums += (member @ part).double()
         if torch.equal(now, cluster):
             break
         cluster = now
