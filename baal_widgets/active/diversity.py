@@ -241,8 +241,7 @@ def _k_means(features: Tensor, clusters: int, rng: np.random.Generator) -> Tenso
             near[rows], now[rows] = (norm - 2 * part @ centres.T).min(dim=1)
             near[rows] += part.square().sum(dim=1)
             # a product rather than index_add_, whose sums on a GPU differ from call to call
-            member = part.new_zeros(clusters, len(part)).scatter_(0, now[rows][None], 1)
-            sums += (member @ part).double()
+            sums += (torch.nn.functional.one_hot(now[rows], clusters).T.to(part.dtype) @ part).double()
         if torch.equal(now, cluster):
             break
         cluster = now
