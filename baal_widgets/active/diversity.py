@@ -190,14 +190,13 @@ def max_herding(features: A, n: int, labelled: Array | None = None, *, bandwidth
 
     def gains(items: Tensor) -> Tensor:
         to, done = pool[targets], covered[targets]
-        norm, fresh = to.square().sum(dim=1) / 2, not done.any()
+        norm = to.square().sum(dim=1) / 2
         found = norm.new_empty(len(items), dtype=torch.float64)
         for rows in chunks(len(items), len(to), pool):
             some = pool[items[rows]]
-            kernel = torch.addmm(norm, some, to.T, beta=-1).sub_((some.square().sum(dim=1) / 2)[:, None])
-            kernel = kernel.clamp_(max=0).exp_()
-            found[rows] = (kernel if fresh else kernel.sub_(done).clamp_(min=0)).sum(dim=1, dtype=torch.float64)
-        return found / len(to)
+            kernel = (some @ to.T - norm - (some.square().sum(dim=1) / 2)[:, None]).clamp_(max=0).exp_()
+            found[rows] = kernel.sub_(done).clamp_(min=0).mean(dim=1, dtype=torch.float64)
+        return found
 
     def add(item: int) -> None:
         covered.copy_(torch.maximum(covered, (-_nearest(pool, pool[item][None]) / 2).exp()))
