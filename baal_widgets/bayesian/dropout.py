@@ -13,7 +13,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from baal_widgets.bayesian.common import BayesianModule
 from baal_widgets.bayesian.costs import SEQUENCES
 from baal_widgets.bayesian.functional import can_be_kept_on, drops_by_function
-from baal_widgets.bayesian.passes import Copies, DrawsPerItem
+from baal_widgets.bayesian.masks import Dropped, dropped
+from baal_widgets.bayesian.passes import Copies, DrawsPerItem, Mapped
 from baal_widgets.bayesian.swapping import Swapped, own_class, swap, swap_back, swapped
 from baal_widgets.utils.structures import map_structure
 
@@ -30,8 +31,13 @@ class AlwaysOn(DrawsPerItem, Swapped):
     added = ("copies", "can_copy", "can_map", "surveyed")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(self.copies, Copies) and own_class(self) is nn.Dropout and not kwargs and _has_room(*args):
-            return self.copies.masked(args[0], self.p)  # type: ignore[attr-defined]
+        if own_class(self) is nn.Dropout and not kwargs and _by_bits(*args):
+            if isinstance(self.copies, Copies):
+                return self.copies.masked(args[0], self.p)  # type: ignore[attr-defined]
+            if isinstance(self.copies, Mapped):
+                return Dropped.apply(args[0], self.p, self.copies.draw)  # type: ignore[attr-defined, no-untyped-call]
+            if self.copies is None and torch._C._functorch.maybe_current_level() is None:  # a caller's own vmap
+                return dropped(args[0], self.p)[0]  # type: ignore[attr-defined]
         args, kwargs = self.entered(args, kwargs)
         if getattr(self, "inplace", False):  # what it is given may be the caller's, and goes into the next draw too
             args, kwargs = map_structure(torch.clone, (args, kwargs))
@@ -141,9 +147,11 @@ def _drops(layer: nn.Module) -> bool:
     return drops_by_function(layer) and can_be_kept_on(layer)
 
 
-def _has_room(x: Any) -> bool:
-    """Whether dropout is cheaper in the memory of its mask: on the CPU, where torch has no kernel for it."""
-    return isinstance(x, torch.Tensor) and x.device.type == "cpu" and x.is_contiguous() and not torch.is_grad_enabled()
+def _by_bits(x: Any) -> bool:
+    """Whether masks are made of bits: on the CPU, where torch has no kernel of its own for dropout."""
+    return (
+        isinstance(x, torch.Tensor) and x.device.type == "cpu" and x.is_floating_point() and not torch.is_grad_enabled()
+    )
 
 
 def functional_dropout_missed(module: nn.Module) -> list[str]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from baal_widgets.bayesian.costs import SEQUENCES, Costs
+from baal_widgets.bayesian.masks import dropped
 from baal_widgets.utils.structures import leaves_of, map_structure
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -75,13 +76,10 @@ class Copies:
         return (torch.cat([value] * self.draws) if first else value, *args[1:]), kwargs
 
     def masked(self, value: Tensor, p: float) -> Tensor:
-        """What `torch.nn.Dropout` gives for all draws, the very numbers, but made in the memory of its mask."""
+        """What `torch.nn.Dropout` gives for all draws, by `dropped`, so that the copies are never held undropped."""
         first = self.axis is None
         self._check(value)
-        shape = (self.draws, *value.shape) if first else value.shape
-        keep = torch.empty(shape, dtype=value.dtype)
-        keep = keep.bernoulli_(1 - p).div_(1 - p).mul_(value) if p < 1 else keep.zero_()
-        return keep.flatten(0, 1) if first else keep
+        return dropped(value, p, self.draws).flatten(0, 1) if first else dropped(value, p)[0]
 
     def _check(self, value: Any) -> None:
         """Refuse what isn't a row for each item, or draw once the copies are made, which is from now on."""
