@@ -63,6 +63,7 @@ def told(key, comparison, figures, device, quick, machine):
         "clock": clock,
         "device": device,
         "quick": quick,
+        "note": getattr(comparison, "note", ""),
         **comparison.told(figures, clock),
         **figures,
         "machine": machine,

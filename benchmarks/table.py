@@ -20,6 +20,8 @@ def plain(result):
         lines.append(f"  {name:34} {spread(values, result['unit'])}")
     for bar in result["bars"]:
         lines.append(f"  {'kept  ' if bar['kept'] else 'MISSED'} {bar['against']}: {outcome(bar)} ({promise(bar)})")
+    if result.get("note"):
+        lines.append(f"  {result['note']}")
     return "\n".join(lines)
 
 
@@ -44,7 +46,7 @@ def markdown(results):
 
 
 def rows(result):
-    """A row for each bar."""
+    """A row for each bar, and one for the note, if any."""
     figures, clock, unit = result["figures"], result["clock"], result["unit"]
     for place, bar in enumerate(result["bars"]):
         first, last = (
@@ -58,6 +60,8 @@ def rows(result):
         work = result["work"] if place == 0 else ""
         kept = "yes" if bar["kept"] else "**no**"
         yield f"| {work} | {ours} | {against} | {theirs} | {outcome(bar)} | {promise(bar)} | {kept} |\n"
+    if result.get("note"):
+        yield f"| *{result['note']}* {'| ' * 6}|\n"
 
 
 def outcome(bar):

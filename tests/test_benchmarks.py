@@ -17,7 +17,7 @@ def test_a_benchmark_runs_and_its_ways_agree(key):
     result = told(key, comparison, measured(comparison, "cpu", 1, True), "cpu", True, machine("cpu", 1))
     page = markdown([json.loads(json.dumps(result))])
     assert page.count(f"| {result['work']} |") == 1
-    assert page.count("\n|") == 2 + len(result["bars"])
+    assert page.count("\n|") == 2 + len(result["bars"]) + bool(result["note"])
     assert key in plain(result)
 
 
@@ -42,6 +42,16 @@ def test_a_promise_is_kept_from_its_ratio_on(least, kept):
 def test_a_quality_below_the_others_is_no_promise_kept(slack, kept):
     one = comparison(agree=lambda results: None, quality=Quality(name="it", of=lambda result: result, slack=slack))
     assert one.told(one.measure("cpu", 1, {}), "told")["bars"][-1]["kept"] is kept
+
+
+def test_a_note_is_printed_below_its_row_with_as_many_cells():
+    one = comparison(note="Theirs does less.", agree=lambda results: None)
+    result = told("key", one, one.measure("cpu", 1, {}), "cpu", True, machine("cpu", 1))
+    *_, row, note = markdown([result]).splitlines()
+    assert row.startswith("| work |")
+    assert note.startswith("| *Theirs does less.* |")
+    assert note.count("|") == row.count("|")
+    assert plain(result).endswith("\n  Theirs does less.")
 
 
 def test_growth_finds_the_exponent():
