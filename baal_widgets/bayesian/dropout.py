@@ -35,7 +35,7 @@ class AlwaysOn(DrawsPerItem, Swapped):
             if isinstance(self.copies, Copies):
                 return self.copies.masked(args[0], self.p)  # type: ignore[attr-defined]
             if isinstance(self.copies, Mapped):
-                return Dropped.apply(args[0], self.p, self.copies.draw)  # type: ignore[attr-defined, no-untyped-call]
+                return Dropped.apply(args[0], self.p, self.copies.draw)  # type: ignore[attr-defined]
             if self.copies is None and torch._C._functorch.maybe_current_level() is None:  # a caller's own vmap
                 return dropped(args[0], self.p)[0]  # type: ignore[attr-defined]
         args, kwargs = self.entered(args, kwargs)
