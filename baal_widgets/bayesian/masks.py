@@ -24,10 +24,11 @@ def dropped(value: Tensor, p: float, copies: int = 1) -> Tensor:
         return made.zero_()
     if p <= 0:
         return made.copy_(value)
+    size = value.numel()
     if copies == 1:
-        source, target, step = value.view(-1), made.view(-1), BLOCK
+        source, target, step = value.view(size), made.view(size), BLOCK
     else:  # four of them end where one of the generator's numbers does, whatever their size
-        source, target, step = value.view(1, -1), made.view(copies, -1), 4 * max(1, BLOCK // 4 // max(1, value.numel()))
+        source, target, step = value.view(1, size), made.view(copies, size), 4 * max(1, BLOCK // 4 // max(1, size))
     for first in range(0, len(target), step):
         part = target[first : first + step]
         torch.mul(_kept(part.shape, p), source if copies > 1 else source[first : first + step], out=part).div_(1 - p)

@@ -75,6 +75,12 @@ def test_nothing_and_everything_can_be_dropped(p, kept):
     assert torch.allclose(dropped(torch.ones(1000), p, 2), torch.full((2, 1000), kept))
 
 
+@pytest.mark.parametrize("shape", [(), (0, 4), (3, 0), (2, 3, 4)])
+@pytest.mark.parametrize("copies", [1, 5])
+def test_a_value_of_any_shape_is_dropped_even_an_empty_one(shape, copies):
+    assert dropped(torch.ones(shape), 0.5, copies).shape == (copies, *shape)
+
+
 def test_a_caller_who_maps_a_model_gets_other_masks_for_each_draw():
     model = MCDropoutModule(nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 2)).eval()).eval()
     with torch.no_grad():
