@@ -47,7 +47,7 @@ def show_study() -> None:
         page.locator(".plotly-graph-div").screenshot(path=target)
         browser.close()
     with Image.open(target) as picture:
-        picture.convert("RGB").quantize(64).save(target, optimize=True)
+        picture.convert("RGB").save(target, optimize=True)
 
 
 if __name__ == "__main__":

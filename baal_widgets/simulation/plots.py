@@ -43,7 +43,7 @@ NAMES = {
 }
 SCALE = "difference in nats (of F1 and ECE in shares) with its 95 % interval; right of 0 it is as claimed"
 LINEAR = 0.02
-TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+TICKS = (0.02, 0.1, 0.3, 1.0, 3.0, 10.0)
 ROW = 19
 COLUMNS = 3
 
@@ -165,7 +165,7 @@ def _differences(part: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ticks = [-tick for tick in reversed(TICKS)] + [0.0, *TICKS]
     ends = [_bent(end) for row in part for end in (*row["interval"], -LINEAR, LINEAR)]
     told = {"tickvals": [_bent(tick) for tick in ticks], "ticktext": [f"{tick:+g}" if tick else "0" for tick in ticks]}
-    return {**told, "range": _roomy(ends), "zeroline": False}
+    return {**told, "range": _roomy(ends), "zeroline": False, "tickangle": 0}
 
 
 def _factors(part: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

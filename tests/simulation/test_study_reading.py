@@ -53,10 +53,10 @@ def test_every_verdict_follows_from_the_differences_beside_it(name):
             found = weighed(claims[answer["id"]], reading["differences"])
             assert (found.wins, found.seeds) == (reading["wins"], reading["seeds"]) == (found.wins, 20)
             assert [found.mean, *found.interval] == pytest.approx([reading["mean"], *reading["interval"]], abs=1e-4)
-            assert found.p == pytest.approx(reading["p"], rel=0.02)
+            assert found.p == pytest.approx(reading["p"], rel=0.06)
         first.append(weighed(claims[answer["id"]], answer["readings"][0]["differences"]))
     for answer, found, p in zip(answers, first, holm([each.p for each in first]), strict=True):
-        assert answer["p_holm"] == pytest.approx(p, rel=0.02)
+        assert answer["p_holm"] == pytest.approx(p, rel=0.06)
         assert answer["verdict"] == verdict(claims[answer["id"]].kind, found, p)
 
 
@@ -99,7 +99,7 @@ def test_the_page_has_the_table_that_the_command_makes(capsys):
     table, said = capsys.readouterr().out.rsplit("\n\n", 1)
     page = (ROOT / "docs" / "study.md").read_text(encoding="utf8")
     assert table in page
-    assert said.strip() in page.replace("\n", " ")
+    assert said.strip(" .\n") in page
 
 
 def test_the_repository_is_found_from_below_and_an_empty_folder_is_refused(tmp_path, monkeypatch, capsys):
