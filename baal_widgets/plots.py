@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from math import isfinite
 from typing import Any
 
 import plotly.graph_objects as go
 
+from baal_widgets.figures import BLUE, GREEN, GREY, ORANGE, axis, blank, colour_of, short
 from baal_widgets.metrics import wilson_interval
 
-# Okabe and Ito's colours: told apart with every common kind of colour vision
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#888888"
 NO_TEST_SET = "Nothing to measure on: give the session<br>labelled images, LabellingSession(..., test_set=...)"
 MOST_CLASSES, LONGEST_NAME = 20, 20
-DARK = {BLUE: "#56B4E9", ORANGE: "#E69F00", GREEN: "#2BC79B", GREY: "#999999"}
 
 
 def learning_curve(
@@ -30,32 +27,32 @@ def learning_curve(
     further histories to compare the accuracy with, by name. Whiskers are 95 % Wilson intervals of the accuracy, for
     the size of the test set.
     """
-    figure = _figure("Learning curve", dark)
+    figure = blank("Learning curve", dark)
     rows = [row for row in history if "accuracy" in row]
     n_labelled = [row["n_labelled"] for row in rows]
     for (name, other), dash in zip((others or {}).items(), ("dot", "dash", "dashdot") * 10, strict=False):
         figure.add_scatter(
             x=[row["n_labelled"] for row in other if "accuracy" in row],
-            y=_short(row["accuracy"] for row in other if "accuracy" in row),
+            y=short(row["accuracy"] for row in other if "accuracy" in row),
             name=name,
             mode="lines+markers",
-            line={"color": _colour(GREY, dark), "dash": dash},
+            line={"color": colour_of(GREY, dark), "dash": dash},
             hovertemplate="%{x} labels: %{y:.1%}",
         )
     accuracy = [row["accuracy"] for row in rows]
     spans = [wilson_interval(row["accuracy"], row["n_test"]) for row in rows]
     figure.add_scatter(
         x=n_labelled,
-        y=_short(accuracy),
+        y=short(accuracy),
         name="accuracy",
         mode="lines+markers",
-        line={"color": _colour(BLUE, dark), "width": 3},
+        line={"color": colour_of(BLUE, dark), "width": 3},
         marker={"size": 8},
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": _short(high - a for (_, high), a in zip(spans, accuracy, strict=True)),
-            "arrayminus": _short(a - low for (low, _), a in zip(spans, accuracy, strict=True)),
+            "array": short(high - a for (_, high), a in zip(spans, accuracy, strict=True)),
+            "arrayminus": short(a - low for (low, _), a in zip(spans, accuracy, strict=True)),
             "thickness": 1,
             "width": 3,
         },
@@ -63,11 +60,11 @@ def learning_curve(
     )
     figure.add_scatter(
         x=n_labelled,
-        y=_short(row["nll"] for row in rows),
+        y=short(row["nll"] for row in rows),
         name="NLL",
         yaxis="y2",
         mode="lines+markers",
-        line={"color": _colour(ORANGE, dark), "width": 2, "dash": "dash"},
+        line={"color": colour_of(ORANGE, dark), "width": 2, "dash": "dash"},
         marker={"symbol": "square", "size": 7},
         hovertemplate="%{x} labels: NLL %{y:.3f} nats<extra></extra>",
     )
@@ -75,10 +72,10 @@ def learning_curve(
     if calibrated:
         figure.add_scatter(
             x=[row["n_labelled"] for row in calibrated],
-            y=_short(row["ece"] for row in calibrated),
+            y=short(row["ece"] for row in calibrated),
             name="ECE",
             mode="lines+markers",
-            line={"color": _colour(GREEN, dark), "width": 2, "dash": "dot"},
+            line={"color": colour_of(GREEN, dark), "width": 2, "dash": "dot"},
             marker={"symbol": "diamond", "size": 7},
             hovertemplate="%{x} labels: ECE %{y:.3f}<extra></extra>",
         )
@@ -92,7 +89,7 @@ def learning_curve(
             "rangemode": "tozero",
             "tickmode": "auto",
             "nticks": 6,
-            **_axis(dark),
+            **axis(dark),
             "showgrid": False,
             "zeroline": False,
         },
@@ -112,7 +109,7 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
     and what a perfectly calibrated model would show by chance, as far as the row has them.
     """
     bins = None if row is None else row.get("reliability", row)
-    figure = _figure("Calibration", dark)
+    figure = blank("Calibration", dark)
     if bins is None or "count" not in bins:
         _say(figure, NO_TEST_SET if row else "Retrain to see how far<br>the model's confidence can be trusted")
         bins = {"count": [], "confidence": [], "accuracy": []}
@@ -123,10 +120,10 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
     spans = [wilson_interval(bins["accuracy"][place], bins["count"][place]) for place in shown]
     figure.add_bar(
         x=middles,
-        y=_short(count / total for count in bins["count"]) if total else [],
+        y=short(count / total for count in bins["count"]) if total else [],
         width=1 / max(n_bins, 1),
         name="share of images",
-        marker={"color": _colour(GREY, dark), "opacity": 0.3, "line": {"width": 0}},
+        marker={"color": colour_of(GREY, dark), "opacity": 0.3, "line": {"width": 0}},
         customdata=bins["count"],
         hovertemplate="%{customdata} images<extra></extra>",
     )
@@ -135,22 +132,22 @@ def reliability(row: Mapping[str, Any] | None, *, dark: bool = False) -> go.Figu
         y=[0, 1],
         mode="lines",
         name="perfect",
-        line={"color": _colour(GREY, dark), "dash": "dot"},
+        line={"color": colour_of(GREY, dark), "dash": "dot"},
         hoverinfo="skip",
     )
     figure.add_scatter(
-        x=_short(bins["confidence"][place] for place in shown),
-        y=_short(rates),
+        x=short(bins["confidence"][place] for place in shown),
+        y=short(rates),
         name="model",
         mode="lines+markers",
-        line={"color": _colour(BLUE, dark), "width": 3},
+        line={"color": colour_of(BLUE, dark), "width": 3},
         marker={"size": 8},
         customdata=[bins["count"][place] for place in shown],
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": _short(high - rate for (_, high), rate in zip(spans, rates, strict=True)),
-            "arrayminus": _short(rate - low for (low, _), rate in zip(spans, rates, strict=True)),
+            "array": short(high - rate for (_, high), rate in zip(spans, rates, strict=True)),
+            "arrayminus": short(rate - low for (low, _), rate in zip(spans, rates, strict=True)),
             "thickness": 1,
             "width": 3,
         },
@@ -175,7 +172,7 @@ def class_balance(counts: Mapping[str, int], *, dark: bool = False) -> go.Figure
     Of many classes the rarest twenty.
     """
     rarest = sorted(counts.items(), key=lambda pair: pair[1])[:MOST_CLASSES]
-    figure = _figure("Labels per class", dark)
+    figure = blank("Labels per class", dark)
     if len(counts) > MOST_CLASSES:
         figure.update_layout(title_subtitle_text=f"the {MOST_CLASSES} rarest of {len(counts)}")
     values = [count for _, count in rarest]
@@ -183,7 +180,7 @@ def class_balance(counts: Mapping[str, int], *, dark: bool = False) -> go.Figure
         x=values,
         y=list(range(len(rarest))),
         orientation="h",
-        marker={"color": _colour(BLUE, dark), "line": {"width": 0}},
+        marker={"color": colour_of(BLUE, dark), "line": {"width": 0}},
         text=values,
         textposition="outside",
         cliponaxis=False,
@@ -214,7 +211,7 @@ def pool_uncertainty(history: Sequence[Mapping[str, Any]], *, dark: bool = False
     Both are means over the pool. The one below (aleatoric) is noise; asking is worth its while as long as there is
     something above it (epistemic).
     """
-    figure = _figure("Uncertainty of the pool", dark)
+    figure = blank("Uncertainty of the pool", dark)
     rows = [row for row in history if row.get("pool")]
     for name, said, colour in (
         ("aleatoric", "noise (aleatoric)", GREY),
@@ -222,11 +219,11 @@ def pool_uncertainty(history: Sequence[Mapping[str, Any]], *, dark: bool = False
     ):
         figure.add_scatter(
             x=[row["n_labelled"] for row in rows],
-            y=_short(row["pool"][name] for row in rows),
+            y=short(row["pool"][name] for row in rows),
             name=said,
             mode="lines+markers",
             stackgroup="nats",
-            line={"color": _colour(colour, dark), "width": 2},
+            line={"color": colour_of(colour, dark), "width": 2},
             marker={"size": 6},
             hovertemplate="%{x} labels: %{y:.3f} nats<extra></extra>",
         )
@@ -250,43 +247,6 @@ def _about_ece(row: Mapping[str, Any], total: int) -> str:
     return "; ".join(told)
 
 
-def _figure(title: str, dark: bool) -> go.Figure:
-    return go.Figure(
-        layout={
-            "template": go.layout.Template(),  # the named ones weigh more than the figures
-            "font": {"color": "#E6E9EF" if dark else "#2A3F5F"},
-            "title": {
-                "text": title,
-                "x": 0,
-                "xref": "container",
-                "pad": {"l": 12},
-                "y": 0.97,
-                "yanchor": "top",
-                "font": {"size": 15},
-                "subtitle": {"font": {"size": 12}},
-            },
-            "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
-            "margin": {"l": 60, "r": 60, "t": 62, "b": 92},
-            "height": 350,
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "hovermode": "closest",
-            "xaxis": _axis(dark),
-            "yaxis": _axis(dark),
-        }
-    )
-
-
-def _axis(dark: bool) -> dict[str, Any]:
-    grid = "#39424F" if dark else "#E5EAF2"
-    return {"gridcolor": grid, "zerolinecolor": grid}
-
-
-def _short(numbers: Iterable[float]) -> list[float | None]:
-    """To four digits, which is more than a screen shows; what is not finite is left out."""
-    return [float(f"{float(x):.4g}") if isfinite(x) else None for x in numbers]
-
-
 def _name(name: str) -> str:
     """A name as plotly is to show it: short, and not read as markup."""
     return escape(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…", quote=False)
@@ -294,7 +254,3 @@ def _name(name: str) -> str:
 
 def _say(figure: go.Figure, text: str) -> None:
     figure.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14})
-
-
-def _colour(colour: str, dark: bool) -> str:
-    return DARK[colour] if dark else colour

@@ -69,7 +69,8 @@ class LabellingSession(Answering, Naming, Exchanging, People):
     classifier with dropout (`nn.Module` or `ModelWrapper`, one output per class, logits); without one a small
     CNN is used. `test_set` yields (input, class index), or is a folder of images with a sub-folder a class; it turns
     on the learning curve and calibration.
-    `heuristic` ranks the pool: a name (`bald`, `entropy`, ...) or a `Heuristic`. `iterations` is the number of
+    `heuristic` ranks the pool: a name (`bald`, `entropy`, ...) or a `Heuristic`; where images are near-duplicates, such
+    as frames of a film, "power_bald" (docs/study.md, B8-repeated-a and B8-power). `iterations` is the number of
     draws from the model, whose dropout stays on for them; a model that is a `BayesianModule` (an ensemble, Laplace,
     SWAG...) draws by itself. `targets` yields inputs whose labels matter, for EPIG. `journal` is a path or database
     URL, `None` keeps it in memory; a journal that exists is resumed: same round, same query, same history.

@@ -2,7 +2,8 @@
 
 An underfit model makes active learning worse than picking at random, an overfit one merely a little worse
 (Atighehchian et al. 2020, fig. 4), so the default goes on until there is nothing more to gain and says so when
-it had to stop earlier.
+it had to stop earlier. Nothing is held out to stop early by, and Adam is the default: see docs/study.md, claims C4, C16
+and C17.
 """
 
 from __future__ import annotations

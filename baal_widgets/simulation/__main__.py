@@ -1,4 +1,7 @@
-"""Run the study's tables: `python -m baal_widgets.simulation --size cpu --table all --out results`."""
+"""Run the study's tables: `python -m baal_widgets.simulation --size cpu --table all --out results`.
+
+`python -m baal_widgets.simulation --report results` prints the verdicts in a folder.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ from baal_widgets.simulation.study.runner import world
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked; print every verdict and write a JSON file for each table."""
     told = _parser().parse_args(arguments)
+    if told.report is not None:
+        return _told(told.report)
     command = " ".join(["python -m baal_widgets.simulation", *(sys.argv[1:] if arguments is None else arguments)])
     size = study.size(told.size)
     names = study.tables() if told.table == "all" else told.table.split(",")
@@ -49,6 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _told(folder: str) -> int:
+    """Print the verdicts that are in a folder."""
+    try:
+        reports = study.read(folder)
+    except FileNotFoundError as error:
+        print(f"baal_widgets.simulation: {error}", file=sys.stderr)
+        return 1
+    print(study.markdown(reports) + f"\n{study.summary(reports)}.")
+    return 0
+
+
 def _risks(table: study.Table, place: study.Workplace) -> Curves:
     """Readings of the table of risks, whose claims name them where others name a measure."""
     size = place.size
@@ -69,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", default=str(FASHION_MNIST), help="folder of Fashion-MNIST's four .gz files")
     parser.add_argument("--device", help="cpu, cuda ...; left out, CUDA at size gpu where there is one")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the work, one thread each")
+    parser.add_argument(
+        "--report", metavar="FOLDER", help="run nothing; print the verdicts that a folder holds, in Markdown"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 

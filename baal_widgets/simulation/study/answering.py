@@ -58,28 +58,41 @@ def measured(results: Results, reference: Reference) -> Floats:
 def answers(table: Table, value: Curves, found: Found | None = None) -> list[dict[str, Any]]:
     """Each claim of the table with its evidence, p corrected for the others of the table, and verdict."""
     tested = [claim for claim in table.claims if claim.kind != "factor"]
-    weighed = {claim.id: [evidence(claim, value, at) for at in claim.at] for claim in tested}
-    raised = dict(zip(weighed, holm([readings[0].p for readings in weighed.values()]), strict=True))
+    found_of = {claim.id: [evidence(claim, value, at) for at in claim.at] for claim in tested}
+    raised = dict(zip(found_of, holm([readings[0].p for readings in found_of.values()]), strict=True))
     told = []
     for claim in table.claims:
         if claim.kind == "factor":
             assert found is not None
             told.append({**_words(claim), **_factor(claim, found)})
             continue
-        readings = weighed[claim.id]
+        readings = found_of[claim.id]
         word = verdict(cast("Kind", claim.kind), readings[0], raised[claim.id])
-        numbers = [{"at": at, **_numbers(each)} for at, each in zip(claim.at, readings, strict=True)]
+        numbers = [
+            {"at": at, **_numbers(each), "differences": _short(differences(claim, value, at))}
+            for at, each in zip(claim.at, readings, strict=True)
+        ]
         told.append({**_words(claim), "verdict": word, "p_holm": _p(raised[claim.id]), "readings": numbers})
     return told
 
 
 def evidence(claim: Claim, value: Curves, at: str) -> Evidence:
     """What a claim's runs say at a reading."""
+    return weighed(claim, differences(claim, value, at))
+
+
+def differences(claim: Claim, value: Curves, at: str) -> Floats:
+    """By how much `higher` exceeds `lower`, `[seed]`, and for a trend `[seed, level]`."""
     pairs = zip(claim.higher, claim.lower, strict=True)
-    differences = np.stack([value(higher, at) - value(lower, at) for higher, lower in pairs], axis=1)
+    each = np.stack([value(higher, at) - value(lower, at) for higher, lower in pairs], axis=1)
+    return each if claim.kind == "trend" else each[:, 0]
+
+
+def weighed(claim: Claim, differences: Any) -> Evidence:
+    """The evidence that the claim's `differences` are, so that those of a file can be weighed once more."""
     kind = cast("Kind", claim.kind)
     if kind != "trend":
-        return weigh(kind, differences[:, 0], claim.margin)
+        return weigh(kind, differences, claim.margin)
     p = permutation_slope(claim.levels, differences)
     return weigh(kind, changes(claim.levels, differences), claim.margin, p)
 
@@ -95,7 +108,12 @@ def _factor(claim: Claim, found: Found) -> dict[str, Any]:
     word: Verdict = "inconclusive"
     if low >= claim.factor or high < claim.factor:
         word = "reproduced" if low >= claim.factor else "not reproduced"
-    return {"verdict": word, "factor": round(ratio, 2), "interval": [round(float(low), 2), round(float(high), 2)]}
+    return {
+        "verdict": word,
+        "factor": round(ratio, 2),
+        "claimed": claim.factor,
+        "interval": [round(float(low), 2), round(float(high), 2)],
+    }
 
 
 def _words(claim: Claim) -> dict[str, Any]:
@@ -110,6 +128,11 @@ def _numbers(found: Evidence) -> dict[str, Any]:
         "seeds": found.seeds,
         "p": _p(found.p),
     }
+
+
+def _short(values: Floats) -> list[Any]:
+    """To six digits, so that what is weighed once more gives what is told."""
+    return [float(f"{each:.6g}") if np.ndim(each) == 0 else _short(each) for each in values]
 
 
 def _p(p: float) -> float:

@@ -20,9 +20,12 @@ import baal_widgets
 from baal_widgets.simulation.study.answering import Found, measured
 from baal_widgets.simulation.study.registration import Reference, Size, Table, fingerprint
 from baal_widgets.simulation.study.worlds import FREQUENT, RARE
+from baal_widgets.simulation.verdicts import bootstrap_interval
 
 MEASURED = ("nll_det", "nll_bma", "nll_logit", "accuracy_bma", "macro_f1_bma", "ece_det", "ece_bma", "ece_logit",
             "ece_mass_bma")  # fmt: skip
+SPREAD = ("nll_bma", "nll_det", "accuracy_bma", "ece_det", "ece_bma", "ece_logit", "f1_rare", "f1_frequent")
+"""Of these also the standard deviation over the seeds is told, and the 95 % interval of the mean."""
 
 ENOUGH = 20
 """So many seeds a verdict takes that is to be quoted."""
@@ -112,8 +115,9 @@ def _curve(results: Any, setting: str, case: str, method: str) -> dict[str, Any]
     for name in names:
         values = measured(results, Reference(setting, case, method, name))[:, places]
         told[name] = values.mean(axis=0).round(4).tolist()
-        if name in ("nll_bma", "accuracy_bma") and len(values) > 1:
+        if name in SPREAD and len(values) > 1:
             told[f"{name}_sd"] = values.std(axis=0, ddof=1).round(4).tolist()
+            told[f"{name}_interval"] = np.round([bootstrap_interval(each) for each in values.T], 4).tolist()
     seconds = {part: results.curve(f"seconds_{part}", method, case)[:, :-1] for part in ("train", "score", "test")}
     return told | {"seconds_a_step": {part: float(f"{values.mean():.3g}") for part, values in seconds.items()}}
 
