@@ -34,6 +34,7 @@ from baal_widgets.models import small_cnn
 from baal_widgets.modelwrapper import ModelWrapper
 from baal_widgets.reading import Reading
 from baal_widgets.sources import Source, input_of, target_of
+from baal_widgets.trainers import Trainer, TrainerWrapper
 from baal_widgets.training import Training, until_flat
 from baal_widgets.widening import output_layer, widen
 
@@ -70,13 +71,14 @@ class Learner:
     each ranking are shown beside their neighbours. With `multi_label` an item may belong to several classes: targets
     are rows of zeros and ones, each output is the logit of one class, and a heuristic needs a `reduction` over the
     classes, such as "mean". Of a model with a frozen backbone the head alone learns, from `features` that are kept, and
-    its draws have one mask for all items: see `Reading` and `FoldedDropoutModule`.
+    its draws have one mask for all items: see `Reading` and `FoldedDropoutModule`. A `Trainer` learns and predicts in
+    its own way, whatever `training` says.
     """
 
     def __init__(
         self,
         source: Source,
-        model: nn.Module | ModelWrapper | None,
+        model: nn.Module | ModelWrapper | Trainer | None,
         *,
         n_classes: int,
         test_set: Dataset[Any] | None,
@@ -96,13 +98,15 @@ class Learner:
         self.explained, self.multi_label, self._built_in = explained, multi_label, model is None
         if isinstance(model, ModelWrapper):
             wrapper = model.twin()
+        elif model is not None and not isinstance(model, nn.Module):
+            wrapper = TrainerWrapper(copy.deepcopy(model), n_classes, device)
         else:
             wrapper = ModelWrapper(
                 default_model(source, n_classes, seed) if model is None else copy.deepcopy(model),
                 nn.BCEWithLogitsLoss() if multi_label else nn.CrossEntropyLoss(),
                 device=device,
             )
-        self.wrapper = wrapper
+        self.wrapper: ModelWrapper = wrapper
         self._last: dict[str, Any] | None = None  # the weights of the lesson before, for a warm start
         self.reading = Reading(
             source,
@@ -111,7 +115,7 @@ class Learner:
             features=features,
             memory=memory,
             device=wrapper.device,
-            plain=wrapper.args.collate_fn is None and not wrapper.args.workers,
+            plain=wrapper.args.collate_fn is None and not wrapper.args.workers and not self._is_outside,
         )
         self._built()
         self._initial = copy.deepcopy(wrapper.model.state_dict())
@@ -124,12 +128,22 @@ class Learner:
         self._rates: dict[str, float] = {}
         self._said: tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None = None
 
+    @property
+    def model(self) -> Any:
+        """The module or trainer that learns."""
+        return self.wrapper.trainer if isinstance(self.wrapper, TrainerWrapper) else self.wrapper.model
+
+    @property
+    def _is_outside(self) -> bool:
+        """Whether another library learns, in its own way."""
+        return isinstance(self.wrapper, TrainerWrapper)
+
     def set_classes(self, n: int) -> None:
         """From the next lesson on, let the model have one output for each of `n` classes, no fewer than before.
 
         The built-in CNN is built anew. Of another model the last linear or convolutional layer with as many outputs as
         there were classes gets more of them; where there is none, but one with `n`, the model has them already.
-        Raises `ValueError` where there is neither, and changes nothing then.
+        Raises `ValueError` where there is neither, as in a `Trainer`, and changes nothing then.
         """
         if n < self.n_classes:
             raise ValueError(f"Expected at least the {self.n_classes} classes that there are, got {n}.")
@@ -183,10 +197,10 @@ class Learner:
             told: dict[str, Any] = {
                 "round": round_,
                 "n_labelled": len(targets),
-                "loss": round(float(np.mean(losses[-self.training.window :])), 6),
+                "loss": round(float(np.mean(losses[-self.training.window :])), 6) if losses else None,
                 "steps": len(losses),
                 "converged": converged,
-                "losses": [round(float(part.mean()), 4) for part in np.array_split(losses, min(len(losses), 60))],
+                "losses": [round(float(np.mean(part)), 4) for part in _in_parts(losses)],
             }
             if self.test_set is not None:
                 told |= self._test(self.test_set, round_, course)
@@ -220,17 +234,25 @@ class Learner:
         items, said = self._said
         return {"items": items.tolist(), "said": said.astype(int).tolist()}
 
-    def _train(self, targets: Mapping[int, Any], course: Course) -> tuple[list[float], bool]:
-        training, losses, flat = self.training, list[float](), False
+    def _train(self, targets: Mapping[int, Any], course: Course) -> tuple[list[float], bool | None]:
+        """The loss of each step, and whether it is flat by now; `None` where another library ends the training."""
+        training, losses = self.training, list[float]()
+        flat: bool | None = None if self._is_outside else False
         examples, whole = self.reading.examples(targets)
-        student = self.wrapper if whole else self._student
-        steps = student.training_steps(
-            examples,
-            optimizer=training.make_optimizer(student.get_params()),
-            batch_size=training.batch_size,
-            epoch=training.max_steps,  # an epoch has at least one step
-        )
-        for loss, is_flat in until_flat(steps, training):
+        if self._is_outside:
+            steps: Iterator[tuple[float, bool | None]] = (
+                (loss, None) for loss in self.wrapper.training_steps(examples)
+            )
+        else:
+            student = self.wrapper if whole else self._student
+            losses_of = student.training_steps(
+                examples,
+                optimizer=training.make_optimizer(student.get_params()),
+                batch_size=training.batch_size,
+                epoch=training.max_steps,  # an epoch has at least one step
+            )
+            steps = until_flat(losses_of, training)
+        for loss, is_flat in steps:
             flat = is_flat
             if not np.isfinite(loss):
                 raise FloatingPointError(
@@ -238,7 +260,9 @@ class Learner:
                     "learning rate: LabellingSession(..., training=Training(lr=1e-4))."
                 )
             losses.append(loss)
-            course.report("train", len(losses) / training.max_steps, f"step {len(losses)}, loss {loss:.3f}", loss=loss)
+            course.report(
+                "train", min(len(losses) / training.max_steps, 1.0), f"step {len(losses)}, loss {loss:.3f}", loss=loss
+            )
         return losses, flat
 
     def _fit(self, targets: Mapping[int, Any], course: Course) -> None:
@@ -468,6 +492,8 @@ class Learner:
 
     def _predictor(self) -> ModelWrapper:
         """What predicts as the wrapper does, with the model's uncertainty, from inputs alone."""
+        if self._is_outside:
+            return self.wrapper
         collate_fn, head = self.wrapper.args.collate_fn, self._student.model
         folds = self._student is not self.wrapper and can_fold(head) and bool(stochastic_layers(head))
         return ModelWrapper(
@@ -480,6 +506,11 @@ class Learner:
 
     def _output_layer(self, n: int) -> Any:
         """The layer to widen to `n` outputs; `None` where the model has them."""
+        if self._is_outside:
+            raise ValueError(
+                f"{type(self.model).__name__} was made for {self._n_outputs} classes and can't be given {n}. Open the "
+                "journal again with a trainer of so many."
+            )
         try:
             return output_layer(self.wrapper.model, self._n_outputs)
         except ValueError:
@@ -589,6 +620,11 @@ def _seeded(seed: int, round_: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(np.random.SeedSequence([seed, round_]).generate_state(1)[0]))
         yield
+
+
+def _in_parts(losses: Sequence[float]) -> Sequence[Any]:
+    """At most sixty parts, of nearly the same length; none of nothing."""
+    return np.array_split(losses, min(len(losses), 60)) if losses else ()
 
 
 def _mean(scores: Sequence[float | None]) -> float | None:

@@ -43,6 +43,7 @@ from baal_widgets.people import People
 from baal_widgets.queries import RESERVE, asking, chosen_repeats
 from baal_widgets.register import Register
 from baal_widgets.sources import open_source, open_tests
+from baal_widgets.trainers import Trainer, check_left_to_it
 from baal_widgets.training import Training
 from baal_widgets.twin import RandomTwin
 from baal_widgets.weights import weights_folder
@@ -68,7 +69,8 @@ class LabellingSession(Answering, Naming, Exchanging, People):
     `dataset` is an `ActiveLearningDataset`, any torch dataset, or the path of a folder of images. `model` is a
     classifier with dropout (`nn.Module` or `ModelWrapper`, one output per class, logits); without one a small
     CNN is used. `test_set` yields (input, class index), or is a folder of images with a sub-folder a class; it turns
-    on the learning curve and calibration.
+    on the learning curve and calibration. Any other library learns as a `Trainer`, an object with `train(dataset)`
+    and `predict(dataset, iterations)`.
     `heuristic` ranks the pool: a name (`bald`, `entropy`, ...) or a `Heuristic`; where images are near-duplicates, such
     as frames of a film, "power_bald" (docs/study.md, B8-repeated-a and B8-power). `iterations` is the number of
     draws from the model, whose dropout stays on for them; a model that is a `BayesianModule` (an ensemble, Laplace,
@@ -96,7 +98,7 @@ class LabellingSession(Answering, Naming, Exchanging, People):
     def __init__(
         self,
         dataset: ActiveLearningDataset | Dataset[Any] | str | os.PathLike[str],
-        model: nn.Module | ModelWrapper | None = None,
+        model: nn.Module | ModelWrapper | Trainer | None = None,
         classes: Sequence[str] = (),
         *,
         test_set: Dataset[Any] | str | os.PathLike[str] | None = None,
@@ -119,6 +121,7 @@ class LabellingSession(Answering, Naming, Exchanging, People):
         memory: int = MEMORY,
     ) -> None:
         names = check_classes(classes)
+        check_left_to_it(model, training=training, weights=weights)
         self.multi_label = bool(multi_label)
         self._state = State({"multi_label": self.multi_label}, list(names))
         self.repeats = check_share("repeats", repeats, MOST_REPEATS)
@@ -178,7 +181,7 @@ class LabellingSession(Answering, Naming, Exchanging, People):
         cls,
         journal: str | os.PathLike[str],
         dataset: ActiveLearningDataset | Dataset[Any] | str | os.PathLike[str],
-        model: nn.Module | ModelWrapper | None = None,
+        model: nn.Module | ModelWrapper | Trainer | None = None,
         **options: Any,
     ) -> LabellingSession:
         """Go on where a journal ends, with the classes, heuristic, query size and seed it was begun with.
@@ -339,9 +342,9 @@ class LabellingSession(Answering, Naming, Exchanging, People):
             return tuple(self._state.recent(self.annotator, positive("n", n)))
 
     @property
-    def model(self) -> nn.Module:
-        """The model as the last lesson of this process left it: a copy of the one that was given."""
-        return self._learner.wrapper.model
+    def model(self) -> Any:
+        """The module or trainer as the last lesson of this process left it: a copy of the one that was given."""
+        return self._learner.model
 
     def load_weights(self, round_: int | None = None) -> None:
         """Give `model` the weights that it had after a round, the last one for `None`; nothing else changes.
@@ -696,9 +699,10 @@ def features_folder(features: bool | str | os.PathLike[str], journal: str | os.P
     return path.with_name(f"{path.name}.features")
 
 
-def n_outputs(model: nn.Module | ModelWrapper) -> int | None:
+def n_outputs(model: nn.Module | ModelWrapper | Trainer) -> int | None:
     """How many outputs the last linear or convolutional layer of a model has; `None` without one."""
-    layers = (model.model if isinstance(model, ModelWrapper) else model).modules()
+    module = model.model if isinstance(model, ModelWrapper) else model
+    layers = module.modules() if isinstance(module, nn.Module) else ()
     told = [getattr(layer, "out_features", getattr(layer, "out_channels", None)) for layer in layers]
     return next((n for n in reversed(told) if isinstance(n, int)), None)
 

@@ -386,7 +386,7 @@ class SessionDeck:
             return ""
         last = history[-1]
         line = f"round {last['round']}: " + (f"accuracy {last['accuracy']:.1%}" if "accuracy" in last else "done")
-        if not last["converged"]:
+        if last["converged"] is False:  # None: another library knows
             line += " (loss still falling: allow more steps)"
         return line
 
