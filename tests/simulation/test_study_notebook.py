@@ -13,7 +13,7 @@ from baal_widgets.simulation import engine, plots, study
 from baal_widgets.simulation.study.reading import PLACE
 
 ROOT = Path(__file__).parents[2]
-CELLS = [cell for cell in nbformat.read(ROOT / "notebooks" / "09_the_study.ipynb", 4).cells if cell.cell_type == "code"]
+CELLS = [cell for cell in nbformat.read(ROOT / "notebooks" / "10_the_study.ipynb", 4).cells if cell.cell_type == "code"]
 REPORTS = study.read(ROOT / PLACE)
 
 
