@@ -59,9 +59,9 @@ class Comparison:
     are also filled into `work`; `quick` are those of a trial run. Ours is called "baal_widgets", the least that anyone
     could do "floor"; `within` bounds ours over the floor's. `also` holds further ways and their own `at_least`.
 
-    `measures`: "seconds"; "bytes", the peak of memory above what was there when the ways were made and had been tried at
-    the `quick` sizes, each way in a process of its own; "told", the number of `unit` that a way returns. `slow` ways are
-    run only once. The table prints `note` below the row: what a reader must know of the figures.
+    `measures`: "seconds"; "bytes", the peak of memory above what was there when the ways were made and had been tried
+    at the `quick` sizes, each way in a process of its own; "told", the number of `unit` that a way returns. `slow` ways
+    are run only once. The table prints `note` below the row: what a reader must know of the figures.
     """
 
     name: str

@@ -161,23 +161,36 @@ def main():
         figures = measured(found[options.one], options.device, options.repetitions, False, options.way)
         Path(options.to).write_text(json.dumps(figures))
         return
-    results = []
+    failed = 0
     for key, comparison in found.items() if not options.table_only else ():
         if options.only not in key:
             continue
         on = machine(options.device, options.threads)
-        if options.quick:
-            figures = measured(comparison, options.device, options.repetitions or 1, True)
-        elif getattr(comparison, "measures", None) == "bytes":
-            figures = peaks(key, comparison, options.device, options.repetitions, options.threads)
-        else:
-            figures = in_fresh_process(key, options.device, options.repetitions, options.threads)
-        results.append(told(key, comparison, figures, options.device, options.quick, on))
-        print(plain(results[-1]), flush=True)
+        try:
+            if options.quick:
+                figures = measured(comparison, options.device, options.repetitions or 1, True)
+            elif getattr(comparison, "measures", None) == "bytes":
+                figures = peaks(key, comparison, options.device, options.repetitions, options.threads)
+            else:
+                figures = in_fresh_process(key, options.device, options.repetitions, options.threads)
+        except RuntimeError as error:  # the others are measured all the same
+            print(error, file=sys.stderr, flush=True)
+            failed += 1
+            continue
+        result = told(key, comparison, figures, options.device, options.quick, on)
+        print(plain(result), flush=True)
+        if options.out:  # at once, since the whole takes long
+            keep(options.out, [result])
     if options.out:
-        every = merged(options.out, results)
-        options.out.write_text(json.dumps(every, indent=1) + "\n")
-        options.out.with_suffix(".md").write_text(markdown(every["results"]))
+        keep(options.out, [])
+    sys.exit(1 if failed else 0)
+
+
+def keep(path, results):
+    """Write the results among those that are there, and the table of all."""
+    every = merged(path, results)
+    path.write_text(json.dumps(every, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(every["results"]))
 
 
 if __name__ == "__main__":
