@@ -132,9 +132,9 @@ COMPARISONS = [
     beside("resnet18", 5, 8, SMALL),
     beside("mobilenet_v3_small", 5, 32, SMALL, "its own classifier"),
     beside("efficientnet_b0", 5, 8, SMALL, "its own classifier"),
-    beside("vit", 0.9, 32, SMALL, "dropout throughout",
+    beside("vit", 1, 32, SMALL, "dropout throughout",
            note="Only the patches are made before the first dropout: the draws are nearly all there is to do."),
     beside("lstm", 5, 64, WORDS),
-    beside("transformer encoder", 0.5, 64, WORDS, "dropout throughout", whatever,
+    beside("transformer encoder", None, 64, WORDS, "dropout throughout", whatever,
            note="Baal leaves the dropout inside the encoder off, and takes torch's fused layer past it: it does less."),
 ]  # fmt: skip
