@@ -53,7 +53,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The same work done by us and by others: we take `1 / at_least` of what `against` takes.
+    """The same work done by us and by others: we take `1 / at_least` of what `against` takes, `None` promises nothing.
 
     `ways(device, **sizes)` makes, outside the clock, one function for each way; each call does the work once. `sizes`
     are also filled into `work`; `quick` are those of a trial run. Ours is called "baal_widgets", the least that anyone
@@ -113,10 +113,9 @@ class Comparison:
         """Medians, ratios and what was promised, each with whether it is kept."""
         medians = {name: statistics.median(columns[clock]) for name, columns in measured["figures"].items()}
         ours, bars = medians[OURS], []
-        floors = {} if self.at_least is None else {self.against: self.at_least}
-        for other, least in {**floors, **self.also}.items():
+        for other, least in {self.against: self.at_least, **self.also}.items():
             ratio = medians[other] / max(ours, 4096 if self.measures == "bytes" else 1e-9)
-            bars.append({"against": other, "ratio": ratio, "at_least": least, "kept": ratio >= least})
+            bars.append({"against": other, "ratio": ratio, "at_least": least, "kept": least is None or ratio >= least})
         if self.within is not None:
             over = ours / medians[FLOOR]
             bars.append({"against": FLOOR, "ratio": over, "at_most": self.within, "kept": over <= self.within})
