@@ -130,7 +130,8 @@ class Comparison:
 class Growth:
     """How the time of our work grows with its size: seconds go like size to the power of the exponent fitted.
 
-    `run(device, size)` makes, outside the clock, the function that does the work once. `at_most` is what we promise.
+    `run(device, size)` makes, outside the clock, the function that does the work once. `at_most` is what we promise,
+    `note` what a reader must know of the figures.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Growth:
     at_most: float | None = field(default=None, kw_only=True)
     quick: Sequence[int] = field(default=(10, 20), kw_only=True)
     repetitions: int = field(default=5, kw_only=True)
+    note: str = field(default="", kw_only=True)
 
     def measure(self, device: str, repetitions: int, sizes: Sequence[int]) -> Results:
         clock = Clock(device, "seconds")
