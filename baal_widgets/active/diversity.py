@@ -237,18 +237,26 @@ def _k_means(features: Tensor, clusters: int, rng: np.random.Generator) -> Tenso
         now = torch.empty_like(cluster)
         for rows in chunks(len(features), max(features.shape[1], clusters), features):
             part = features[rows]
-            near[rows], now[rows] = (norm - 2 * part @ centres.T).min(dim=1)
-            near[rows] += part.square().sum(dim=1)
-            # a product rather than index_add_, whose sums on a GPU differ from call to call
-            sums += (torch.nn.functional.one_hot(now[rows], clusters).T.to(part.dtype) @ part).double()
+            near[rows], now[rows] = torch.addmm(norm, part, centres.T, alpha=-2).min(dim=1)
+            _add_up(sums, now[rows], part)
         if torch.equal(now, cluster):
             break
         cluster = now
         size = cluster.bincount(minlength=clusters)
         centres = (sums / size.clamp(min=1)[:, None]).to(features.dtype)
         empty = (size == 0).nonzero()[:, 0]
-        centres[empty] = features[near.argsort(descending=True, stable=True)[: len(empty)]]
+        if len(empty):  # they go where items are farthest from theirs
+            near += features.square().sum(dim=1)
+            centres[empty] = features[near.argsort(descending=True, stable=True)[: len(empty)]]
     return cluster
+
+
+def _add_up(sums: Tensor, cluster: Tensor, features: Tensor) -> None:
+    """Add each item's features to the sum of its cluster; the same numbers from call to call."""
+    if features.is_cuda:  # index_add_ adds in any order there
+        sums += (torch.nn.functional.one_hot(cluster, len(sums)).T.to(features.dtype) @ features).double()
+    else:
+        sums.index_add_(0, cluster, features.double())
 
 
 def _seeds(features: Tensor, clusters: int, rng: np.random.Generator) -> list[int]:
