@@ -139,6 +139,7 @@ COMPARISONS = [
         quick=QUICK,
         slow=["scikit-activeml"],
         agree=whatever,
+        note="Nearly all of it is k-means, which scikit-learn does in compiled code.",
     ),
     Comparison(
         "badge",
