@@ -78,7 +78,16 @@ QUICK = {"items": 60, "classes": 4, "draws": 5}
 WORK = "{items:,} items, {classes} classes, {draws} draws"
 
 COMPARISONS = [
-    Comparison("bald", f"BALD: {WORK}", "Baal 2.1", 4, beside_baal("BALD"), sizes=SIZES, quick=QUICK),
+    Comparison(
+        "bald",
+        f"BALD: {WORK}",
+        "Baal 2.1",
+        4,
+        beside_baal("BALD"),
+        sizes=SIZES,
+        quick=QUICK,
+        note="The logarithms alone of so many numbers take nearly half of our time.",
+    ),
     Comparison("entropy", f"Entropy: {WORK}", "Baal 2.1", 1, beside_baal("Entropy"), sizes=SIZES, quick=QUICK),
     Comparison("streamed", f"BALD, draw by draw: {WORK}", "Baal 2.1", 1, streamed, sizes=SIZES, quick=QUICK),
     Comparison(
