@@ -226,7 +226,7 @@ COMPARISONS = [
         slow=["Baal 2.1"],
         agree=whatever,
         quality=Quality(name="accuracy", of=accuracy_at_the_end, slack=0.1),
-        note="Both take the same training steps, and nothing but those steps in a bare loop takes four fifths of our time: "
+        note="Both take the same training steps, and a bare loop of nothing but those takes four fifths of our time: "
         "2.3 times is the most that anyone could reach with them.",
     ),
     Growth(
