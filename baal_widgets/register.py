@@ -51,9 +51,11 @@ class Register:
         `check(state)` may refuse the dataset before anything of it is read.
         """
         while True:
-            self._places = places_in(self._journal.events(kinds=("moved",)))
+            self._places = self._told_places()
             self._take(tuple(self._places.get(path, path) for path in self.paths))
             state = resume(self._journal, self.index_of)
+            if self._told_places() != self._places:  # somebody has written between the two looks
+                continue
             check(state)
             looked: dict[int, Content | None] = {}
 
@@ -77,7 +79,7 @@ class Register:
             else:
                 for event in events:
                     state.apply(event, self.index_of)
-            self._places = places_in(self._journal.events(kinds=("moved",))) if facts else self._places
+            self._places = self._told_places() if facts else self._places
             known = {self.index_of[key]: content for key, content in state.contents.items() if key in self.index_of}
             self.files = Files(
                 settled.moved,
@@ -119,6 +121,10 @@ class Register:
         now = {path: item for item, path in enumerate(self.paths)}
         once = {key: item for key, item in self.index_of.items() if key not in now}
         return {**once, **now}
+
+    def _told_places(self) -> dict[str, str]:
+        """The key of what lies at a path, where the journal says that it was moved there."""
+        return places_in(self._journal.events(kinds=("moved",)))
 
     def _take(self, keys: tuple[str, ...]) -> None:
         self.keys, self.index_of = keys, {key: item for item, key in enumerate(keys)}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
+from baal_widgets import register
 from baal_widgets.contents import Contents, hash_file, hash_value
 from baal_widgets.journal import Draft, Journal
 from baal_widgets.register import Register
@@ -281,6 +282,24 @@ def test_two_sessions_that_open_a_moved_folder_at_once_agree(place):
     for thread in threads:
         thread.join()
     assert found == [{f"new/{n}.bmp": f"{n}" for n in range(6)}] * 4
+    assert sum(event.kind == "moved" for event in place().journal.events()) == 1
+
+
+def test_what_another_session_says_between_two_looks_is_not_said_again(place, monkeypatch):
+    first = place({"old/a.bmp": 1})
+    first.say("old/a.bmp", "one")
+    first.close()
+    (first.folder / "old").rename(first.folder / "new")
+    resume, others = register.resume, []
+
+    def another_first(journal, index_of):
+        if not others:
+            others.append(None)
+            others.append(place())
+        return resume(journal, index_of)
+
+    monkeypatch.setattr(register, "resume", another_first)
+    assert place().labels == {"new/a.bmp": "one"}
     assert sum(event.kind == "moved" for event in place().journal.events()) == 1
 
 
