@@ -17,7 +17,7 @@ from baal_widgets.session import LabellingSession
 from baal_widgets.widgets.deck import SessionDeck
 from baal_widgets.widgets.grid import LabelGrid
 
-PAUSE, LATEST = 1.0, 10.0
+PAUSE, LATEST = 3.0, 60.0
 """Seconds without an answer after which the figures are drawn, and the longest that they lag behind."""
 
 

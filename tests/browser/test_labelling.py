@@ -181,6 +181,7 @@ def test_fast_typing_loses_and_reorders_nothing(notebook, lab, kernel_settings, 
         page.evaluate("{ window.jupyterapp.commands.execute('notebook:run-cell'); true }")
         page.wait_for_function("document.body.textContent.includes('[*]')")
     items = page.evaluate("[...document.querySelectorAll('.baal-tile')].map(t => Number(t.dataset.card))")
+    page.wait_for_timeout(1500)  # a person looks first: what the cell set off is through by then
     opened.focus_tile(0)
     page.evaluate(WATCH)
     names = type_labels(opened, 100, 0.05)

@@ -240,7 +240,7 @@ def test_no_figure_is_redrawn_between_two_quick_answers(page):
     for item in items[:3]:
         page.do("label", item, 1)
     assert [place.outputs for place in page.labeller._places] == before
-    page.labeller._busy -= 2  # a pause
+    page.labeller._busy -= 4  # a pause
     page.view()
     assert page.labeller._places[3].outputs != before[3]
     assert [place.outputs for place in page.labeller._places[:3]] == before[:3]

@@ -17,7 +17,7 @@ import { Stage } from "./stage.js";
 import { answerText, standing } from "./status.js";
 import { showWhy } from "./why.js";
 
-const TICK = 1000, BUSY_TICK = 300, RETRY = 8000, RESEND = 30000, GATHER = 100;
+const TICK = 1000, BUSY_TICK = 300, RETRY = 8000, RESEND = 30000, GATHER = 300;
 const PAUSE = 130, LATEST = 500;  // ms between keys that are a pause, and the longest that the surroundings lag behind
 const AHEAD = 200;      // pictures kept ready beyond the page
 const READY = 4;        // single images kept ready in full
@@ -153,7 +153,7 @@ function render({ model, el }) {
     tellState();
   }
 
-  /** One answer goes at once; a rush of them goes together, ten times a second. @param {() => void} work */
+  /** One answer goes at once; a rush of them goes together, since each message costs the page a frame. @param {() => void} work */
   function soon(work) {
     const wait = outbox.lastSent + GATHER - Date.now();
     if (wait > 0 && wait <= GATHER && document.visibilityState !== "hidden") window.setTimeout(work, wait);
