@@ -82,10 +82,11 @@ class TrainingArgs:
     arithmetic: str | Sequence[str] = "plain"
     """What it predicts and tests in; training is always plain.
 
-    "plain" is float32, the same numbers for the same seed. "bfloat16", "float16" and "channels_last", or several of
-    them, are taken as they are. "measured" tries those that the device has on the first items of a large pool and keeps
-    the fastest that ranks them as plain does, once for a model: `ModelWrapper.arithmetic` tells which and why. Another
-    run may find another. "auto" measures on CUDA, and elsewhere is plain.
+    "plain" is float32, the same numbers for the same seed; a CPU gets large batches of images channels-last by itself.
+    "bfloat16", "float16" and "channels_last", or several of them, are taken as they are. "measured" tries those that
+    the device has on the first items of a large pool and keeps the fastest that ranks them as plain does, once for a
+    model: `ModelWrapper.arithmetic` tells which and why. Another run may find another. "auto" measures on CUDA, and
+    elsewhere is plain.
     """
 
     def __post_init__(self) -> None:
@@ -506,7 +507,7 @@ class ModelWrapper(MetricMixin):
             raise ValueError(f"Expected iterations to be from 1 on, got {iterations}.")
         device = self._place(cuda)
         names = self.arithmetic.names if names is None else names
-        data = laid_out(names, to_device(data, device))
+        data = laid_out(names, self.model, to_device(data, device))
         together = iterations if self.replicate_in_memory and draw_together(self.model) else 1
         with torch.no_grad(), within_budget(self.args.memory), computing(names, device):
             draws = self._fits_to_predict.run(

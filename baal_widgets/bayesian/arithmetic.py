@@ -1,7 +1,8 @@
 """What a model is computed in when it predicts: float32 as it was trained in, or something faster that ranks alike.
 
 Training always is in float32. Half precision is torch's autocast, so that weights stay as they are; `channels_last`
-lays out the images, and torch the weights for each pass, which pays where batches are large. There is no
+lays out the images, and torch the weights for each pass, which pays where batches are large: on a CPU that is so
+known that nobody has to ask for it (`laid_out_for`), elsewhere it is measured. There is no
 `torch.inference_mode` here: what a model keeps from such a pass, such as a table of positions, can't be trained with
 afterwards, and it was no faster than `torch.no_grad`.
 """
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from baal_widgets.bayesian.caching_utils import Cached, LRUCacheModule
+from baal_widgets.bayesian.layout import channels_last, laid_out_for
 from baal_widgets.devices import device_of
 from baal_widgets.utils.structures import leaves_of, map_structure
 
@@ -93,7 +95,7 @@ def candidates(model: nn.Module, data: Any) -> list[Names]:
         return []
     device = device_of(model)
     images = any(one.ndim == 4 for one in leaves_of(data)) and any(isinstance(m, nn.Conv2d) for m in model.modules())
-    layout: Names = ("channels_last",) if images else ()
+    layout: Names = ("channels_last",) if images and laid_out_for(model, data) is data else ()  # else it is plain
     single = all(one.dtype == torch.float32 for one in model.parameters() if one.is_floating_point())
     found: list[Names] = [(half, *layout) for half in (_native_halves(device) if single else ())]
     return [*found, layout] if layout else found
@@ -122,11 +124,9 @@ def computing(names: Names, device: torch.device) -> Iterator[None]:
         yield
 
 
-def laid_out(names: Names, data: Any) -> Any:
-    """A batch with its images in the layout that the names ask for."""
-    if "channels_last" not in names:
-        return data
-    return map_structure(lambda one: one.to(memory_format=torch.channels_last) if one.ndim == 4 else one, data)
+def laid_out(names: Names, model: nn.Module, data: Any) -> Any:
+    """A batch with its images in the layout that the names ask for, else in the one that is faster on a CPU."""
+    return channels_last(data) if "channels_last" in names else laid_out_for(model, data)
 
 
 def widened(names: Names, draws: Any) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baal_widgets.bayesian.common import evaluating
+from baal_widgets.bayesian.layout import laid_out_for
 
 
 def last_linear(model: nn.Module, data: Any = None) -> tuple[str, nn.Linear]:
@@ -49,7 +50,7 @@ def features_of(model: nn.Module, data: Any, layer: str | nn.Module | None = Non
     else:
         watched = {name: one for name, one in model.named_modules() if isinstance(one, nn.Linear)}
     with torch.no_grad(), evaluating(model):
-        calls, _ = _watch(model, watched, data)
+        calls, _ = _watch(model, watched, laid_out_for(model, data))
     if not calls:
         wanted = "an nn.Linear" if layer is None else f"the layer {layer!r}"
         raise ValueError(f"{type(model).__name__} did not run {wanted} on this batch. Name one that it does: layer=...")

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from baal_widgets.bayesian.common import DrawsOnce
 from baal_widgets.bayesian.dropout import stochastic_layers
+from baal_widgets.bayesian.layout import laid_out_for
 from baal_widgets.utils.structures import batch_size_of
 
 
@@ -54,8 +55,8 @@ class Split:
     def features(self, data: Any) -> Tensor:
         """What goes into the head, `[item, ...]`. One pass that ends there, in the model's present mode."""
         with torch.no_grad():
-            features: Tensor = _entering(self.model, self.head[0], data)
-            return features
+            features: Tensor = _entering(self.model, self.head[0], laid_out_for(self.model, data))
+            return features.contiguous()
 
     def backbone(self) -> Iterator[tuple[str, nn.Module]]:
         """The modules that are not in the head, by name."""

@@ -169,21 +169,32 @@ def _surveyed(model: nn.Module, parts: Sequence[DrawsPerItem], data: Any) -> Cos
 
 
 def _survey(model: nn.Module, data: Any) -> Costs | None:
-    generators, states = generators_of(model), [one.get_state() for one in generators_of(model)]
     survey = Survey([*model.parameters(), *model.buffers()])
-    twin = share_structure(model)
-    for part in twin.modules():  # this pass is nobody's business
-        vars(part).update(_forward_hooks=OrderedDict(), _forward_pre_hooks=OrderedDict())
     try:
-        with torch.no_grad(), _sharing(stochastic_parts(twin), survey), survey:
+        with aside(model) as twin, _sharing(stochastic_parts(twin), survey), survey:
             twin(map_structure(lambda one: one[:1] if one.ndim else one, data))
     except Exception as error:  # a model may want more items than one
         if is_out_of_memory(error):
             raise
         return None
+    return survey.costs
+
+
+@contextmanager
+def aside(model: nn.Module) -> Iterator[nn.Module]:
+    """A copy of a model, with the same weights and without hooks, whose passes within the block are nobody's business.
+
+    torch's generators come back as they were.
+    """
+    generators, states = generators_of(model), [one.get_state() for one in generators_of(model)]
+    twin = share_structure(model)
+    for part in twin.modules():
+        vars(part).update(_forward_hooks=OrderedDict(), _forward_pre_hooks=OrderedDict())
+    try:
+        with torch.no_grad():
+            yield twin
     finally:
         _put_back(generators, states, [])
-    return survey.costs
 
 
 @contextmanager
