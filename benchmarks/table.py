@@ -38,9 +38,9 @@ def markdown(results):
     for title, some in machines.items():
         on = some[0]["machine"]
         versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items() if version)
-        page += (
-            f"\n## {title}\n\n{on['cpu']}, {on['cores']} cores, {on['date']}, commit {on['commit']}. {versions}.\n\n"
-        )
+        made = sorted({(one["machine"]["date"], one["machine"]["commit"]) for one in some})
+        when = ", ".join(f"{date} at commit {commit}" for date, commit in made)
+        page += f"\n## {title}\n\n{on['cpu']}, {on['cores']} cores; {when}. {versions}.\n\n"
         page += HEAD + "".join(row for result in some for row in rows(result))
     return page
 
