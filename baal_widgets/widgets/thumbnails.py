@@ -33,13 +33,15 @@ class Thumbnail:
 
 def encode(picture: Image.Image, side: int = SIDE) -> Thumbnail:
     """PNG, exact, when the picture is small, else JPEG of at most `side` pixels a side."""
-    picture = picture.convert("RGB")
+    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
     target = io.BytesIO()
     if max(picture.size) <= EXACT:
         picture.save(target, "PNG", compress_level=1)
         return Thumbnail("image/png", target.getvalue())
-    picture.thumbnail((side, side))
-    picture.save(target, "JPEG", quality=88 if side <= SIDE else 92)
+    shrink = min(1, side / max(picture.size))
+    size = max(1, round(shrink * picture.width)), max(1, round(shrink * picture.height))
+    small = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2)  # by whole factors first
+    small.save(target, "JPEG", quality=88 if side <= SIDE else 92)
     return Thumbnail("image/jpeg", target.getvalue(), whole=False)
 
 
