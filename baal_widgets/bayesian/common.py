@@ -137,6 +137,8 @@ def sample(model: nn.Module, data: Any, draws: int, replicate: bool = True) -> A
     """
     if draws < 1:
         raise ValueError(f"Expected a number of draws from 1 on, got {draws}.")
+    if _is_compiled(model) and any(isinstance(part, DrawsPerItem) for part in model.modules()):
+        check_not_compiled(model)
     if isinstance(model, BayesianModule):
         return model.sample(data, draws, replicate)
     return sample_calls(model, data, draws, replicate)
@@ -229,13 +231,30 @@ def share_structure(module: nn.Module) -> nn.Module:
     """A copy of a model's modules that holds the very same parameters and buffers. Costs no tensor memory.
 
     Modules used in several places stay shared among them. Lists of layers, and methods put in a model's `forward`,
-    lead to the copies. A closure over the model cannot be seen into and still runs the original.
+    lead to the copies. A closure over the model cannot be seen into and still runs the original. Raises `ValueError`
+    for a compiled model, which is one.
     """
+    check_not_compiled(module)
     twins: dict[int, nn.Module] = {}
     twin = _twin(module, twins)
     for one in twins.values():
         one.__dict__.update({name: _led(value, twins) for name, value in one.__dict__.items() if name != "_modules"})
     return twin
+
+
+def check_not_compiled(model: nn.Module) -> None:
+    """Raises `ValueError` for a model with parts from `torch.compile`: which run as they were traced."""
+    compiled = [name for name, part in model.named_modules() if _is_compiled(part)]
+    if compiled:
+        raise ValueError(
+            f"Expected a model that is not compiled, got one from torch.compile{' at ' if compiled[0] else ''}"
+            f"{compiled[0]}: what was traced once would give the same in each draw. Give the model as it was before."
+        )
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    # by name: to import the class is to import the compiler
+    return type(module).__name__ == "OptimizedModule" and type(module).__module__.startswith("torch._dynamo")
 
 
 def _twin(module: nn.Module, twins: dict[int, nn.Module]) -> nn.Module:

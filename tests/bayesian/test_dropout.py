@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from baal_widgets.bayesian import BayesianModule
-from baal_widgets.bayesian.common import share_structure
+from baal_widgets.bayesian.common import sample, share_structure
 from baal_widgets.bayesian.dropout import Dropout, MCDropoutModule, patch_module, stochastic_layers, unpatch_module
 
 
@@ -377,3 +377,20 @@ def test_dropout_in_place_leaves_the_batch_and_drops_no_more_in_later_draws(draw
     assert torch.equal(x, torch.ones(4, 100))
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     assert (dropped == 0).float().mean(dim=(0, 1)).max() < 0.7
+
+
+@pytest.mark.parametrize(
+    "compiled", [torch.compile, lambda model, **_: nn.Sequential(torch.compile(model, backend="eager"))]
+)
+def test_a_compiled_model_is_refused_since_it_would_go_on_without_dropout(compiled):
+    model = compiled(nn.Sequential(nn.Linear(3, 8), nn.Dropout(), nn.Linear(8, 2)).eval(), backend="eager")
+    with pytest.raises(ValueError, match="Expected a model that is not compiled, got one from torch.compile"):
+        MCDropoutModule(model)
+
+
+def test_a_stochastic_model_that_is_compiled_is_refused_when_it_is_to_draw():
+    model = torch.compile(MCDropoutModule(nn.Sequential(nn.Dropout(), nn.Linear(3, 2))).eval(), backend="eager")
+    with pytest.raises(ValueError, match="Give the model as it was before"):
+        sample(model, torch.ones(4, 3), 5)
+    plain = torch.compile(nn.Linear(3, 2).eval(), backend="eager")
+    assert sample(plain, torch.ones(4, 3), 5).shape == (4, 2, 5)
