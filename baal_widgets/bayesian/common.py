@@ -243,7 +243,7 @@ def share_structure(module: nn.Module) -> nn.Module:
 
 
 def check_not_compiled(model: nn.Module) -> None:
-    """Raises `ValueError` for a model with parts from `torch.compile`: which run as they were traced."""
+    """Raises `ValueError` for a model with parts from `torch.compile`, which run as they were traced."""
     compiled = [name for name, part in model.named_modules() if _is_compiled(part)]
     if compiled:
         raise ValueError(
